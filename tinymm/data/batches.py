@@ -1,0 +1,213 @@
+"""Batches for training: questions about easy-VQA's images, and captions of scenes, in one batch.
+
+`TrainingBatches.batch(step)` depends on nothing but the seed and the step, so a training that is resumed at step s sees
+what an unbroken one would have seen. Each image comes once, however many of the batch's texts are about it: the image
+encoder, the dearest part of the model, works once for all its questions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymm.data.easy_vqa import QuestionSet
+from tinymm.data.scenes import SceneSet
+from tinymm.data.tokenizer import Tokenizer
+
+IGNORE = -100   # a label that the loss does not count
+
+# Streams of chance: one seed gives each purpose its own numbers.
+_QUESTION_ORDER, _SCENE_ORDER, _AUGMENTATION = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images, and R texts that each belong to one of them."""
+
+    images: NDArray[np.uint8]         # (B, H, W, 3)
+    ids: NDArray[np.int64]            # (R, T)  the text as the model reads it, padded with <pad>
+    labels: NDArray[np.int64]         # (R, T)  the token that comes next; IGNORE on the prompt and the padding
+    image_index: NDArray[np.int64]    # (R,)    text r is about images[image_index[r]]
+
+
+def to_network(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes 0..255 to float32 -1..1, the range that the network reads."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def token_table(texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Put (prompt, continuation) pairs of token ids into one padded table of ids and one of labels, both (R, T).
+
+    A text of prompt p1..pm and continuation c1..cn (which ends in <end>) gives
+
+        ids     p1 ... pm     c1 ... c(n-1)
+        labels  IGNORE ... IGNORE c1 ... cn
+
+    so that each place is labelled with the token after it, and <end> itself is never read.
+
+    Raises:
+        ValueError: an empty prompt or continuation.
+    """
+    if any(not prompt or not continuation for prompt, continuation in texts):
+        raise ValueError("every text must have a prompt and a continuation of at least one token each")
+    length = max((len(prompt) + len(continuation) - 1 for prompt, continuation in texts), default=0)
+    ids = np.full((len(texts), length), Tokenizer.pad_id, dtype=np.int64)
+    labels = np.full((len(texts), length), IGNORE, dtype=np.int64)
+    for r, (prompt, continuation) in enumerate(texts):
+        end = len(prompt) + len(continuation) - 1
+        ids[r, :end] = (*prompt, *continuation[:-1])
+        labels[r, len(prompt) - 1:end] = continuation
+    return ids, labels
+
+
+def make_batch(
+    images: NDArray[np.uint8], texts: Sequence[tuple[Sequence[int], Sequence[int]]], image_index: Sequence[int],
+) -> Batch:
+    """A batch of these images and (prompt, continuation) pairs; text r is about images[image_index[r]].
+
+    Raises:
+        ValueError: an empty prompt or continuation, not one index for each text, or an index of no image.
+    """
+    if len(texts) != len(image_index):
+        raise ValueError(f"each text needs the index of its image, got {len(texts)} texts and {len(image_index)} indices")
+    if any(not 0 <= i < len(images) for i in image_index):
+        raise ValueError(f"image_index must be in 0..{len(images) - 1}, got {min(image_index)}..{max(image_index)}")
+    return Batch(images, *token_table(texts), np.asarray(image_index, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What a training batch is made of."""
+
+    question_images: int = 64       # images of easy-VQA in a batch
+    questions_per_image: int = 4
+    scenes: int = 32                # scenes in a batch, with one caption each
+    max_shift: int = 8              # easy-VQA's images are moved by up to this many pixels
+    mirror: bool = True             # half of all images are mirrored
+
+
+class TrainingBatches:
+    """Training batches as a pure function of (seed, step).
+
+    In every epoch each image comes once, in a new order; the images left over at its end wait for the next one.
+    """
+
+    def __init__(
+        self, questions: QuestionSet | None, scenes: SceneSet | None, tokenizer: Tokenizer, seed: int,
+        settings: BatchSettings = BatchSettings(),
+    ):
+        """Prepare the token ids of all texts.
+
+        Raises:
+            ValueError: a set is smaller than its share of one batch, or a share is given for a set that is not.
+        """
+        if settings.question_images + settings.scenes < 1:
+            raise ValueError("a batch needs at least one image, got question_images=0 and scenes=0")
+        self.settings, self.seed = settings, seed
+        self._images = questions.images if questions is not None else None
+        self._scenes = scenes
+        for name, data, share in (
+            ("question images", self._images, settings.question_images), ("scenes", scenes, settings.scenes),
+        ):
+            if share and len(data if data is not None else ()) < share:
+                raise ValueError(f"a batch of {share} {name} needs at least as many, got {len(data) if data is not None else 0}")
+        if questions is not None:
+            texts: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+            for pair in zip(questions.questions, questions.answers):
+                if pair not in texts:   # few questions differ, so each is encoded once
+                    texts[pair] = (tokenizer.question_prompt(pair[0]), _continuation(pair[1], tokenizer))
+            self._questions = token_table([texts[pair] for pair in zip(questions.questions, questions.answers)])
+            order = np.argsort(questions.image_index, kind="stable")
+            bounds = np.searchsorted(questions.image_index[order], np.arange(1, len(questions.images)))
+            self._questions_of = np.split(order, bounds)
+            self._ground, self._box = ground_and_box(questions.images)
+        if scenes is not None:
+            prompt = tokenizer.caption_prompt()
+            texts_of_both = [(prompt, _continuation(text, tokenizer)) for text in scenes.captions + scenes.mirrored_captions]
+            self._captions = token_table(texts_of_both)     # scene i in row i, its mirror image in row N + i
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, the same whenever it is asked for."""
+        settings = self.settings
+        rng = np.random.default_rng([self.seed, step, _AUGMENTATION])
+        side = (self._images if self._images is not None else self._scenes.images).shape[1:]
+        images = np.empty((settings.question_images + settings.scenes, *side), dtype=np.uint8)
+        tables, image_index = [], []
+        if settings.question_images:
+            chosen = self._draw(_QUESTION_ORDER, step, len(self._images), settings.question_images)
+            self._augment(images, chosen, rng)
+            rows = []
+            for b, i in enumerate(chosen.tolist()):
+                questions = self._questions_of[i]
+                rows.append(questions[np.argsort(rng.random(len(questions)))[:settings.questions_per_image]])
+                image_index.append(np.full(len(rows[-1]), b))
+            tables.append([table[np.concatenate(rows)] for table in self._questions])
+        if settings.scenes:
+            chosen = self._draw(_SCENE_ORDER, step, len(self._scenes), settings.scenes)
+            mirrored = rng.random(settings.scenes) < (0.5 if settings.mirror else 0)
+            pictures = images[settings.question_images:]
+            pictures[...] = self._scenes.images[chosen]
+            pictures[mirrored] = pictures[mirrored, :, ::-1]
+            tables.append([table[chosen + mirrored * len(self._scenes)] for table in self._captions])
+            image_index.append(np.arange(settings.question_images, len(images)))
+        ids, labels = _stack(tables)
+        return Batch(images, ids, labels, np.concatenate(image_index))
+
+    def _draw(self, stream: int, step: int, total: int, share: int) -> NDArray[np.int64]:
+        """Which images of a set this step gets: a slice of the epoch's order."""
+        epoch, place = divmod(step, total // share)
+        order = np.random.default_rng([self.seed, epoch, stream]).permutation(total)
+        return order[place * share:(place + 1) * share]
+
+    def _augment(self, out: NDArray[np.uint8], chosen: NDArray[np.int64], rng: np.random.Generator) -> None:
+        """Write the chosen images into `out`, some mirrored, each shifted, but no shape out of the picture."""
+        height, width = out.shape[1:3]
+        chance = rng.random((len(chosen), 3))
+        for image, i, (flip, down, right_by) in zip(out, chosen.tolist(), chance.tolist()):
+            source = self._images[i]
+            top, bottom, left, right = self._box[i].tolist()
+            if self.settings.mirror and flip < 0.5:
+                source, left, right = source[:, ::-1], width - right, width - left
+            dy = self._shift(top, height - bottom, down)
+            dx = self._shift(left, width - right, right_by)
+            image[...] = self._ground[i]
+            image[top + dy:bottom + dy, left + dx:right + dx] = source[top:bottom, left:right]
+
+    def _shift(self, before: int, after: int, chance: float) -> int:
+        """A whole number of pixels, none more likely than another, at most what is free before and after the shape."""
+        back, ahead = min(before, self.settings.max_shift), min(after, self.settings.max_shift)
+        return int(chance * (back + ahead + 1)) - back
+
+
+def _continuation(text: str, tokenizer: Tokenizer) -> list[int]:
+    return [*tokenizer.encode(text), tokenizer.end_id]
+
+
+def _stack(tables: list[list[NDArray[np.int64]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """One table of ids and one of labels from several, as wide as the longest text that is really in them."""
+    width = max(int((ids != Tokenizer.pad_id).sum(axis=1).max()) for ids, _ in tables)
+    out = []
+    for part, filler in ((0, Tokenizer.pad_id), (1, IGNORE)):
+        rows = [table[part][:, :width] for table in tables]
+        out.append(np.concatenate([
+            np.pad(row, ((0, 0), (0, width - row.shape[1])), constant_values=filler) for row in rows
+        ]))
+    return out[0], out[1]
+
+
+def ground_and_box(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The colour of each image's even ground (N, 3), and where its shape lies (N, 4): top, bottom, left, right.
+
+    The ground is the median colour of the border; the box holds every pixel of another colour and ends before
+    bottom and right.
+    """
+    border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)   # (N, 2H + 2W, 3)
+    ground = np.median(border, axis=1).astype(np.uint8)                                                 # (N, 3)
+    differs = (images != ground[:, None, None]).any(axis=-1)                                            # (N, H, W)
+    box = np.empty((len(images), 4), dtype=np.int64)
+    for place, axis in ((0, 2), (2, 1)):
+        used = differs.any(axis=axis)                                                                   # (N, H) or (N, W)
+        box[:, place] = np.where(used.any(axis=1), used.argmax(axis=1), 0)
+        box[:, place + 1] = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1), 0)
+    return ground, box

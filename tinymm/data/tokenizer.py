@@ -1,0 +1,132 @@
+"""Words to numbers and back.
+
+The texts of tinymm are short and made of few words, so a token is a word or a mark of punctuation, in lower
+case. Six special tokens come first and always have the same numbers; a text can never produce them, because "<end>"
+in a text is read as the three tokens "<", "end" and ">".
+
+A question with its answer, and a caption, become one sequence each; the model continues a prompt:
+
+    <question> what color is the shape ? <answer>    ->  blue <end>
+    <caption>                                        ->  a red circle left of a blue star <end>
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tinymm.errors import UserError
+
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<question>", "<answer>", "<caption>", "<end>")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words and single marks of punctuation: "What's red?" -> ["what", "'", "s", "red", "?"]."""
+    return _TOKEN.findall(text.lower())
+
+
+class Tokenizer:
+    """A fixed list of words, each with the number of its place in the list."""
+
+    pad_id, unk_id, question_id, answer_id, caption_id, end_id = range(len(SPECIAL_TOKENS))
+
+    def __init__(self, words: Sequence[str]):
+        """Make a tokenizer of the special tokens and then `words`, in this order.
+
+        Raises:
+            ValueError: a word occurs twice, or is not one lower-case token.
+        """
+        for word in words:
+            if not isinstance(word, str) or split_words(word) != [word]:
+                raise ValueError(f"every word must be a single lower-case token, got {word!r}")
+        self.tokens: tuple[str, ...] = SPECIAL_TOKENS + tuple(words)
+        self._id = {token: i for i, token in enumerate(self.tokens)}
+        if len(self._id) != len(self.tokens):
+            repeated = next(word for word in words if words.count(word) > 1)
+            raise ValueError(f"every word must occur once, got {repeated!r} more than once")
+
+    @classmethod
+    def build(cls, texts: Iterable[str]) -> "Tokenizer":
+        """The tokenizer of all words in these texts, in alphabetical order."""
+        words: set[str] = set()
+        for text in set(texts):
+            words.update(split_words(text))
+        return cls(sorted(words))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """The numbers of the words of `text`; <unk> for each word that is not in the list."""
+        return [self._id.get(word, self.unk_id) for word in split_words(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these numbers, up to the first <end>; other special tokens but <unk> are left out.
+
+        Raises:
+            ValueError: a number outside the list.
+        """
+        text = ""
+        for i in ids:
+            if not 0 <= i < len(self.tokens):
+                raise ValueError(f"token ids must be in 0..{len(self.tokens) - 1}, got {i}")
+            if i == self.end_id:
+                break
+            if i >= len(SPECIAL_TOKENS) or i == self.unk_id:
+                token = self.tokens[i]
+                text += token if not text or token in "?!.,;:" else " " + token
+        return text
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of `text` that the tokenizer does not know, each once, in order."""
+        return list(dict.fromkeys(word for word in split_words(text) if word not in self._id))
+
+    def question_prompt(self, question: str) -> list[int]:
+        """<question> ... <answer>: what the model reads before it answers.
+
+        Raises:
+            UserError: the question has no words.
+        """
+        words = self.encode(question)
+        if not words:
+            raise UserError("the question is empty; ask something like \"what color is the shape?\"")
+        return [self.question_id, *words, self.answer_id]
+
+    def caption_prompt(self) -> list[int]:
+        """<caption>: what the model reads before it describes a picture."""
+        return [self.caption_id]
+
+    def save(self, path: str | Path) -> None:
+        """Write the list as JSON. A reader sees the old file or the new one, never a part."""
+        path = Path(path)
+        beside = path.with_name(path.name + ".part")
+        words = self.tokens[len(SPECIAL_TOKENS):]
+        with open(beside, "w", encoding="utf-8") as file:
+            json.dump({"format": 1, "special_tokens": SPECIAL_TOKENS, "words": words}, file, ensure_ascii=False, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a file that `save` wrote.
+
+        Raises:
+            UserError: the file is missing or is not a tokenizer's.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"the tokenizer {path} does not exist") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"the tokenizer {path} cannot be read: {error}") from None
+        if not isinstance(content, dict) or content.get("format") != 1 or not isinstance(content.get("words"), list):
+            raise UserError(f"{path} is not a tokenizer of tinymm, or of a later version of it")
+        if content.get("special_tokens") != list(SPECIAL_TOKENS):
+            raise UserError(f"{path} has special tokens other than {' '.join(SPECIAL_TOKENS)}")
+        try:
+            return cls(content["words"])
+        except ValueError as error:
+            raise UserError(f"the tokenizer {path} cannot be used: {error}") from None
