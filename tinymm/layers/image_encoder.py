@@ -1,0 +1,67 @@
+"""The image encoder: a tiny CNN that turns a picture into a short sequence of tokens.
+
+Each strided convolution halves the picture and looks at more of it; what is left at the end is a small grid, and each
+of its cells, seen as one vector, is an image token: "what is at this place". From here on the Transformer treats
+image tokens exactly as it treats word vectors.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinymm.layers.convolution import ConvBlock
+from tinymm.layers.embedding import LearnedPositions
+from tinymm.layers.linear import Linear
+from tinymm.layers.module import Array, Module
+from tinymm.layers.normalization import LayerNorm
+
+
+class ImageEncoderCache(NamedTuple):
+    blocks: list[Any]
+    grid_shape: tuple[int, ...]
+    project: Any
+    positions: Any
+    norm: Any
+
+
+class ImageEncoder(Module):
+    """Images (B, H, W, 3) -> image tokens (B, N, D), one for each cell of the last feature map, row by row.
+
+    Args:
+        image_size: height and width of the pictures.   channels, strides: one of each per convolution block.
+    """
+
+    def __init__(self, image_size: int, channels: tuple[int, ...], strides: tuple[int, ...], d_model: int, rng: np.random.Generator):
+        if len(channels) != len(strides) or not channels:
+            raise ValueError(f"channels and strides need one entry per block, got {channels} and {strides}")
+        self.blocks = [ConvBlock(c_in, c_out, rng, stride=stride)
+                       for c_in, c_out, stride in zip((3, *channels[:-1]), channels, strides)]
+        self.grid_size = image_size
+        for stride in strides:
+            self.grid_size = (self.grid_size - 1) // stride + 1
+        self.project = Linear(channels[-1], d_model, rng)
+        self.positions = LearnedPositions(self.grid_size ** 2, d_model, rng)
+        self.norm = LayerNorm(d_model)
+
+    def forward(self, images: Array, training: bool = False) -> tuple[Array, ImageEncoderCache]:
+        """images (B, H, W, 3) -> tokens (B, N, D)."""
+        x, blocks = images, []
+        for block in self.blocks:
+            x, cache = block.forward(x, training)                      # (B, H', W', C)  F1
+            blocks.append(cache)
+        grid_shape = x.shape
+        x = x.reshape(len(x), -1, x.shape[-1])                         # (B, N, C)       F2  each cell of the grid is a token
+        x, project = self.project.forward(x)                           # (B, N, D)       F3  into the width of the words
+        x, positions = self.positions.forward(x)                       # (B, N, D)       F4  where the cell is
+        x, norm = self.norm.forward(x)                                 # (B, N, D)       F5
+        return x, ImageEncoderCache(blocks, grid_shape, project, positions, norm)
+
+    def backward(self, d_tokens: Array, cache: ImageEncoderCache) -> Array:
+        """d_tokens (B, N, D) -> d_images (B, H, W, 3)."""
+        d_x = self.norm.backward(d_tokens, cache.norm)                 # (B, N, D)       undoes F5
+        d_x = self.positions.backward(d_x, cache.positions)            # (B, N, D)       undoes F4
+        d_x = self.project.backward(d_x, cache.project)                # (B, N, C)       undoes F3
+        d_x = d_x.reshape(cache.grid_shape)                            # (B, H', W', C)  undoes F2
+        for block, block_cache in zip(reversed(self.blocks), reversed(cache.blocks)):
+            d_x = block.backward(d_x, block_cache)                     # (B, H, W, C)    undoes F1
+        return d_x
