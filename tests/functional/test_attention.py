@@ -234,8 +234,11 @@ def test_nothing_masked_is_none():
     assert attention_mask(3, 4, prefix=2) is None    # without `causal` every key is seen anyhow
 
 
-@given(t=st.integers(1, 5), s=st.integers(1, 5), batch=st.integers(1, 3), causal=st.booleans(), prefix=st.integers(0, 5),
-       use_padding=st.booleans(), extra_shape=st.sampled_from(["none", "S", "T1", "TS", "BHTS"]), seed=st.integers(0, 1000))
+@given(
+    t=st.integers(1, 5), s=st.integers(1, 5), batch=st.integers(1, 3), causal=st.booleans(), prefix=st.integers(0, 5),
+    use_padding=st.booleans(), extra_shape=st.sampled_from(["none", "S", "T1", "TS", "BHTS"]),
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=60)
 def test_mask_is_every_condition_at_once(t, s, batch, causal, prefix, use_padding, extra_shape, seed):
     rng = np.random.default_rng(seed)

@@ -63,6 +63,7 @@ def attention_forward(
     scale = 1.0 / float(np.sqrt(q.shape[-1]))
     allowed = attention_mask(q.shape[-2], k.shape[-2], causal=causal, extra=mask)
 
+    # Scaling the T x K queries gives the same as scaling the T x S scores, with less work.
     scores = (q * scale) @ k.swapaxes(-1, -2)                      # (..., T, S)  F1  how well a key answers a query
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)                # (..., T, S)  F2  what may not be seen cannot win
@@ -83,7 +84,7 @@ def attention_backward(d_out: Array, cache: AttentionCache) -> tuple[Array, Arra
     d_v = weights.swapaxes(-1, -2) @ d_out                         # (..., S, V)  undoes F7
     d_weights = d_out @ v.swapaxes(-1, -2)                         # (..., T, S)  undoes F7
     inner = (weights * d_weights).sum(axis=-1, keepdims=True)      # (..., T, 1)      softmax: d_s = p (d_p - p . d_p)
-    d_scores = weights * (d_weights - inner)                       # (..., T, S)  undoes F6 ... F2: masked: p = 0
+    d_scores = weights * (d_weights - inner)                       # (..., T, S)  undoes F6 ... F2 (masked: p = 0)
     d_q = (d_scores @ k) * scale                                   # (..., T, K)  undoes F1
     d_k = (d_scores.swapaxes(-1, -2) @ q) * scale                  # (..., S, K)  undoes F1
     return d_q, d_k, d_v

@@ -9,13 +9,14 @@ number of places of a kernel of size k on an axis of length n with padding p and
 
 The file computes the same function twice.
 
-- `conv2d_reference` is the definition. It walks over the kh * kw places of the kernel; each place is a matrix (C_in, C_out)
-  that multiplies one strided slice of the image.
+- `conv2d_reference` is the definition. It walks over the kh * kw places of the kernel; each place is a matrix
+  (C_in, C_out) that multiplies one strided slice of the image.
 - `conv2d` is the fast form, "im2col" (Chellapilla et al. 2006): copy each window into a row of a matrix, once, and
   the whole convolution is a single large matrix product, the operation that processors are best at.
 
-Both have the same backward in two guises. The weights are a linear layer over windows, so d_weight = windows^T d_out. A
-pixel lies in up to kh * kw windows, so its gradient is the sum over them: what was copied apart is added back together.
+The backward is that of a linear layer over windows: d_weight = windows^T d_out, d_windows = d_out weight^T. Then the
+windows go back into the image ("col2im"). A pixel was copied into up to kh * kw windows, so its gradient is the sum
+over all of them, and the padding's share is dropped.
 """
 
 from typing import NamedTuple
@@ -43,8 +44,8 @@ def conv2d_forward(
 ) -> tuple[Array, Conv2dCache]:
     """Slide the kernel over the images and return its answer at each place: the im2col form.
 
-    Chellapilla et al. 2006. With kh, kw the kernel's height and width, H' = (H + 2 padding - kh) // stride + 1, and W' alike.
-    Rows and columns at the lower right that no whole stride reaches are not seen.
+    Chellapilla et al. 2006. H' = (H + 2 padding - kh) // stride + 1, and W' alike (Dumoulin & Visin 2016, relation 6).
+    Rows and columns at the lower right that no whole stride reaches are not seen; their gradient is 0.
 
     Args:
         x: images (B, H, W, C_in).   weight: (kh, kw, C_in, C_out).   bias: (C_out,) or None.
@@ -54,16 +55,16 @@ def conv2d_forward(
         out (B, H', W', C_out) in the dtype of x, and the cache for `conv2d_backward`.
 
     Raises:
-        ValueError: a wrong rank, an empty axis, channels that do not match, stride < 1, padding < 0, or a kernel that is
-            larger than the padded image.
+        ValueError: a wrong rank, an empty axis, channels that do not match, stride < 1, padding < 0, or a kernel that
+            is larger than the padded image.
     """
     batch, height, width = _output_size(x, weight, bias, stride, padding)
     kh, kw, c_in, c_out = weight.shape
 
     padded = _pad(x, padding)                                                # (B, H+2p, W+2p, C_in)    F1
-    windows = sliding_window_view(padded, (kh, kw), axis=(1, 2))             # (B, ..., ..., C_in, kh, kw)  every window; a view
-    windows = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)     # (B, H', W', kh, kw, C_in)    only these; still a view
-    columns = windows.reshape(batch * height * width, kh * kw * c_in)        # (B H' W', kh kw C_in)    F2  now a copy
+    windows = sliding_window_view(padded, (kh, kw), axis=(1, 2))             # all windows, as a view (.., C_in, kh, kw)
+    windows = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)     # (B, H', W', kh, kw, C_in)    still a view
+    columns = windows.reshape(batch * height * width, kh * kw * c_in)        # (B H' W', kh kw C_in)    F2  copied apart
     out = columns @ weight.reshape(kh * kw * c_in, c_out)                    # (B H' W', C_out)         F3
     if bias is not None:
         out += bias                                                          # (B H' W', C_out)         F4
@@ -71,10 +72,13 @@ def conv2d_forward(
     return out.reshape(batch, height, width, c_out), cache
 
 
-def conv2d_backward(d_out: Array, cache: Conv2dCache) -> tuple[Array, Array, Array | None]:
+def conv2d_backward(
+    d_out: Array, cache: Conv2dCache, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array | None]:
     """Gradients of `conv2d_forward` with respect to x, weight and bias, given d_out (B, H', W', C_out).
 
-    d_bias is None when the forward had no bias.
+    d_bias is None when the forward had no bias. With input_gradient=False d_x is None and costs nothing: the first layer of
+    a network in training has no use for the gradient of its pixels.
     """
     columns, weight, x_shape, stride, padding, has_bias = cache
     kh, kw, c_in, c_out = weight.shape
@@ -83,6 +87,8 @@ def conv2d_backward(d_out: Array, cache: Conv2dCache) -> tuple[Array, Array, Arr
 
     d_bias = d_rows.sum(axis=0) if has_bias else None                        # (C_out,)                 undoes F4
     d_weight = (columns.T @ d_rows).reshape(weight.shape)                    # (kh, kw, C_in, C_out)    undoes F3
+    if not input_gradient:
+        return None, d_weight, d_bias
     d_columns = d_rows @ weight.reshape(-1, c_out).T                         # (B H' W', kh kw C_in)    undoes F3
     d_windows = d_columns.reshape(batch, height, width, kh, kw, c_in)        # (B, H', W', kh, kw, C_in)
     d_padded = np.zeros(_padded_shape(x_shape, padding), dtype=d_columns.dtype)    # (B, H+2p, W+2p, C_in)
@@ -173,7 +179,9 @@ def _output_size(x: Array, weight: Array, bias: Array | None, stride: int, paddi
     if weight.ndim != 4 or weight.size == 0:
         raise ValueError(f"weight must be (kh, kw, C_in, C_out) without an empty axis, got weight {weight.shape}")
     if weight.shape[2] != x.shape[3]:
-        raise ValueError(f"x and weight must have the same C_in, got x {x.shape} and weight {weight.shape} (kh, kw, C_in, C_out)")
+        raise ValueError(
+            f"x and weight must have the same C_in, got x {x.shape} and weight {weight.shape} (kh, kw, C_in, C_out)"
+        )
     if bias is not None and bias.shape != weight.shape[3:]:
         raise ValueError(f"bias must be (C_out,) = {weight.shape[3:]}, got bias {bias.shape} and weight {weight.shape}")
     if stride < 1:
@@ -183,6 +191,7 @@ def _output_size(x: Array, weight: Array, bias: Array | None, stride: int, paddi
     height, width = (n + 2 * padding - k for n, k in zip(x.shape[1:3], weight.shape[:2], strict=True))
     if height < 0 or width < 0:
         raise ValueError(
-            f"the kernel must fit into the padded image, got weight {weight.shape}, x {x.shape} and padding {padding}: use more padding"
+            f"the kernel must fit into the padded image, got weight {weight.shape}, x {x.shape} and padding {padding}: "
+            "use more padding"
         )
     return x.shape[0], height // stride + 1, width // stride + 1

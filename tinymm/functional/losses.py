@@ -67,7 +67,7 @@ def cross_entropy_forward(
     log_p = shifted - np.log(total)                                # (M, V)  F6
     losses = -log_p[row, targets]                                  # (M,)    F7  -log p of the label
     if label_smoothing > 0:
-        spread = -log_p.mean(axis=-1)                              # (M,)    F8  the same for all classes alike
+        spread = -log_p.mean(axis=-1)                              # (M,)    F8  the mean over all classes
         losses = (1 - label_smoothing) * losses + label_smoothing * spread   # (M,)  F9
     loss = losses.sum() / max(len(targets), 1)                     # ()      F10 the mean
 

@@ -8,18 +8,20 @@ image encoder. The same three lines do the work in both; only the axes of the me
     centred = x - mean(x)      normalized = centred / sqrt(mean(centred^2) + eps)      out = normalized * gain + bias
 
 The backward pass has three terms. Write n for `normalized`, r for 1 / sqrt(variance + eps), N for the number of
-values that share a mean, and g_i = d_out_i * gain for the gradient that arrives at n_i. One x_j moves n_i on three ways:
+values that share a mean, and g_i = d_out_i * gain for the gradient that arrives at n_i. An input x_j moves n_i in
+three ways:
 
     directly,               dn_i/dx_j =  r                if i = j
-    through the mean,       dn_i/dx_j = -r / N            every value moves when the mean moves
-    through the variance,   dn_i/dx_j = -r n_i n_j / N    because dr/dx_j = -r^2 n_j / N, and n_i = r centred_i
+    through the mean,       dn_i/dx_j = -r / N            every centred value falls when the mean rises
+    through the variance,   dn_i/dx_j = -r n_i n_j / N    because n_i = r centred_i, and dr/dx_j = -r^2 n_j / N
 
-(The variance has no second way through the mean: the centred values sum to 0.) Sum over all i, weighted by g_i:
+(The mean inside the variance adds nothing: moving it moves the variance by -2 mean(centred) = 0.) The gradient of x_j
+is the sum over all i of g_i dn_i/dx_j:
 
     d_x_j = r * ( g_j - mean(g) - n_j * mean(g * n) )
 
-In words: take from g its mean and its part along n. Those are the two directions in which moving x changes
-nothing (adding a constant, stretching), so no gradient may point there.
+In words: take away from g its mean, and its part along n. Those are the two directions in which a step of x changes
+nothing (adding a constant to all values, and, but for eps, stretching them), so no gradient may point there.
 """
 
 from typing import NamedTuple
@@ -74,9 +76,9 @@ def layer_norm_backward(d_out: Array, cache: LayerNormCache) -> tuple[Array, Arr
     d_bias = d_out.sum(axis=leading)                               # (D,)      undoes F6
     d_gain = (d_out * normalized).sum(axis=leading)                # (D,)      undoes F6
     d_normalized = d_out * gain                                    # (..., D)  undoes F6
-    along_mean = d_normalized.mean(axis=-1, keepdims=True)         # (..., 1)      no use: a constant shift changes nothing
-    along_self = (d_normalized * normalized).mean(axis=-1, keepdims=True)          # (..., 1)  no use: nor does stretching
-    d_x = rstd * (d_normalized - along_mean - normalized * along_self)             # (..., D)  undoes F5 ... F1
+    shift = d_normalized.mean(axis=-1, keepdims=True)              # (..., 1)      a shift of x would change nothing
+    stretch = (d_normalized * normalized).mean(axis=-1, keepdims=True)    # (..., 1)  nor would a stretch
+    d_x = rstd * (d_normalized - shift - normalized * stretch)     # (..., D)  undoes F5 to F1
     return d_x, d_gain, d_bias
 
 
@@ -148,7 +150,9 @@ def batch_norm_forward(
     _check_last_axis(x, gain=gain, bias=bias, running_mean=running_mean, running_variance=running_variance)
     count = x.size // x.shape[-1]                                  #           N, the values that share a mean
     if training and count < 2:
-        raise ValueError(f"batch norm in training needs 2 or more values for each channel, got x {x.shape}: use a larger batch")
+        raise ValueError(
+            f"batch norm in training needs 2 or more values for each channel, got x {x.shape}: use a larger batch"
+        )
     rows = x.reshape(-1, x.shape[-1])                              # (N, C)        all axes but the channels in one
 
     if training:
@@ -180,9 +184,9 @@ def batch_norm_backward(d_out: Array, cache: BatchNormCache) -> tuple[Array, Arr
     d_bias = d_out.sum(axis=leading)                               # (C,)      undoes F6
     d_gain = (d_out * normalized).sum(axis=leading)                # (C,)      undoes F6
     if training:
-        along_mean = d_bias / count                                # (C,)          mean(g) / gain: gain is the same for all rows,
-        along_self = d_gain / count                                # (C,)          mean(g n) / gain: so it may wait until the end
-        d_x = gain * rstd * (d_out - along_mean - normalized * along_self)         # (..., C)  undoes F6 ... F1
+        shift = d_bias / count                                     # (C,)          mean(g) / gain; as a channel has
+        stretch = d_gain / count                                   # (C,)          mean(g n) / gain; one gain, it waits
+        d_x = gain * rstd * (d_out - shift - normalized * stretch) # (..., C)  undoes F6 to F1
     else:
         d_x = gain * rstd * d_out                                  # (..., C)  undoes F6, F5, F2
     return d_x, d_gain, d_bias
@@ -215,4 +219,7 @@ def _check_last_axis(x: Array, **vectors: Array) -> None:
         raise ValueError(f"x must have at least one axis and no empty one, got x {x.shape}")
     for name, vector in vectors.items():
         if vector.shape != x.shape[-1:]:
-            raise ValueError(f"{name} must have the shape of the last axis of x, {x.shape[-1:]}, got {name} {vector.shape} and x {x.shape}")
+            raise ValueError(
+                f"{name} must have the shape of the last axis of x, {x.shape[-1:]}, "
+                f"got {name} {vector.shape} and x {x.shape}"
+            )

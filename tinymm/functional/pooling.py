@@ -29,10 +29,12 @@ class MaxPool2dCache(NamedTuple):
 def max_pool2d_forward(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, MaxPool2dCache]:
     """The largest value of each window of size x size pixels, for each channel.
 
-    With H' = (H - size) // stride + 1, and W' alike. Pixels at the lower right that no whole stride reaches are not seen.
+    H' = (H - size) // stride + 1, and W' alike (Dumoulin & Visin 2016, relation 15). Rows and columns at the lower
+    right that no whole stride reaches are not seen; their gradient is 0.
 
     Args:
-        x: images (B, H, W, C).   size: height and width of the window.   stride: pixels between windows, by default `size`.
+        x: images (B, H, W, C).   size: height and width of the window.
+        stride: pixels from one window to the next, by default `size`.
 
     Returns:
         out (B, H', W', C) in the dtype of x, and the cache for `max_pool2d_backward`. A NaN in the window wins.
@@ -43,7 +45,8 @@ def max_pool2d_forward(x: Array, size: int = 2, stride: int | None = None) -> tu
     stride = size if stride is None else stride
     height, width = _output_size(x, size, stride)
 
-    places = np.stack([x[:, rows, cols] for rows, cols in _places(size, stride, height, width)])    # (P, B, H', W', C)  F1
+    slices = [x[:, rows, cols] for rows, cols in _places(size, stride, height, width)]
+    places = np.stack(slices)                                                # (P, B, H', W', C)  F1  P = size * size
     winner = places.argmax(axis=0)                                           # (B, H', W', C)  F2  the first of equals
     out = np.take_along_axis(places, winner[None], axis=0)[0]                # (B, H', W', C)  F3
     return out, MaxPool2dCache(winner, x.shape, size, stride)
@@ -57,7 +60,7 @@ def max_pool2d_backward(d_out: Array, cache: MaxPool2dCache) -> Array:
     d_x = np.zeros(x_shape, dtype=d_out.dtype)                               # (B, H, W, C)
     for place, (rows, cols) in enumerate(_places(size, stride, height, width)):
         d_place = np.where(winner == place, d_out, 0)                        # (B, H', W', C)  undoes F3, F2
-        d_x[:, rows, cols] += d_place                                        # (B, H', W', C)  undoes F1; windows may overlap
+        d_x[:, rows, cols] += d_place                                        # (B, H', W', C)  undoes F1, also overlaps
     return d_x
 
 

@@ -27,8 +27,9 @@ class Conv2d(Module):
         bias = None if self.bias is None else self.bias.value
         return self.ops.conv2d_forward(x, self.weight.value, bias, self.stride, self.padding)
 
-    def backward(self, d_out: Array, cache: Any) -> Array:
-        d_x, d_weight, d_bias = self.ops.conv2d_backward(d_out, cache)
+    def backward(self, d_out: Array, cache: Any, input_gradient: bool = True) -> Array | None:
+        """d_out (B, H', W', C_out) -> d_x (B, H, W, C_in), or None (and less work) without input_gradient."""
+        d_x, d_weight, d_bias = self.ops.conv2d_backward(d_out, cache, input_gradient)
         self.weight.grad += d_weight
         if self.bias is not None:
             self.bias.grad += d_bias
@@ -83,7 +84,7 @@ class ConvBlock(Module):
         x, relu = self.ops.relu_forward(x)               # (B, H', W', C_out)  F3
         return x, ConvBlockCache(conv, norm, relu)
 
-    def backward(self, d_out: Array, cache: ConvBlockCache) -> Array:
+    def backward(self, d_out: Array, cache: ConvBlockCache, input_gradient: bool = True) -> Array | None:
         d_x = self.ops.relu_backward(d_out, cache.relu)  # (B, H', W', C_out)  undoes F3
         d_x = self.norm.backward(d_x, cache.norm)        # (B, H', W', C_out)  undoes F2
-        return self.conv.backward(d_x, cache.conv)       # (B, H, W, C_in)     undoes F1
+        return self.conv.backward(d_x, cache.conv, input_gradient)   # (B, H, W, C_in)     undoes F1

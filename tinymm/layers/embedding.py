@@ -24,7 +24,10 @@ class Embedding(Module):
 
 
 class LearnedPositions(Module):
-    """x + weight[:T]: what tells an attention layer, which sees a set, where each vector stands (Gehring et al. 2017)."""
+    """x + weight[:T]: what tells an attention layer, which sees a set, where each vector stands (Gehring et al. 2017).
+
+    Starts normal with standard deviation `scale`.
+    """
 
     def __init__(self, max_length: int, d_model: int, rng: np.random.Generator, scale: float = 0.02):
         self.weight = Parameter((scale * rng.standard_normal((max_length, d_model))).astype(np.float32))   # (T_max, D)

@@ -9,11 +9,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymm import functional
 from tinymm.layers.convolution import ConvBlock
 from tinymm.layers.embedding import LearnedPositions
 from tinymm.layers.linear import Linear
 from tinymm.layers.module import Array, Module
 from tinymm.layers.normalization import LayerNorm
+
+
+def grid_positions(grid_size: int, d_model: int) -> Array:
+    """Where the positions start: (N, D), the sinusoids of a cell's row beside those of its column.
+
+    From random ones "left of" and "above" would have to be learnt cell by cell; here near cells begin alike.
+    """
+    n_columns = d_model // 2
+    rows = functional.sinusoidal_positions(grid_size, d_model - n_columns)               # (grid, D - D/2)
+    columns = functional.sinusoidal_positions(grid_size, max(n_columns, 1))[:, :n_columns]   # (grid, D/2)
+    return np.concatenate([rows.repeat(grid_size, axis=0), np.tile(columns, (grid_size, 1))], axis=1)   # (N, D)
 
 
 class ImageEncoderCache(NamedTuple):
@@ -41,6 +53,7 @@ class ImageEncoder(Module):
             self.grid_size = (self.grid_size - 1) // stride + 1
         self.project = Linear(channels[-1], d_model, rng)
         self.positions = LearnedPositions(self.grid_size ** 2, d_model, rng)
+        self.positions.weight.value[...] = grid_positions(self.grid_size, d_model)
         self.norm = LayerNorm(d_model)
 
     def forward(self, images: Array, training: bool = False) -> tuple[Array, ImageEncoderCache]:
@@ -56,12 +69,12 @@ class ImageEncoder(Module):
         x, norm = self.norm.forward(x)                                 # (B, N, D)       F5
         return x, ImageEncoderCache(blocks, grid_shape, project, positions, norm)
 
-    def backward(self, d_tokens: Array, cache: ImageEncoderCache) -> Array:
-        """d_tokens (B, N, D) -> d_images (B, H, W, 3)."""
+    def backward(self, d_tokens: Array, cache: ImageEncoderCache, input_gradient: bool = True) -> Array | None:
+        """d_tokens (B, N, D) -> d_images (B, H, W, 3), or None without input_gradient: training does not need it."""
         d_x = self.norm.backward(d_tokens, cache.norm)                 # (B, N, D)       undoes F5
         d_x = self.positions.backward(d_x, cache.positions)            # (B, N, D)       undoes F4
         d_x = self.project.backward(d_x, cache.project)                # (B, N, C)       undoes F3
         d_x = d_x.reshape(cache.grid_shape)                            # (B, H', W', C)  undoes F2
-        for block, block_cache in zip(reversed(self.blocks), reversed(cache.blocks)):
-            d_x = block.backward(d_x, block_cache)                     # (B, H, W, C)    undoes F1
+        for i in reversed(range(len(self.blocks))):                    # (B, H, W, C)    undoes F1
+            d_x = self.blocks[i].backward(d_x, cache.blocks[i], input_gradient or i > 0)
         return d_x

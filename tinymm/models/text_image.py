@@ -82,13 +82,13 @@ class TextImageModel(Module):
     def __init__(self, config: TextImageConfig, rng: np.random.Generator):
         c = self.config = config
         self.encoder = ImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng)
-        self.words = Embedding(c.vocabulary_size, c.d_model, rng)
-        self.positions = LearnedPositions(c.max_length, c.d_model, rng)
+        self.words = Embedding(c.vocabulary_size, c.d_model, rng, scale=0.2)    # 0.02 is for width 768: here words would drown in the image
+        self.positions = LearnedPositions(c.max_length, c.d_model, rng, scale=0.2)
         fusion = None if c.fusion == "concatenate" else c.fusion
         self.blocks = [TransformerBlock(c.d_model, c.n_heads, c.d_ff, rng, fusion, c.norm, c.dropout) for _ in range(c.n_layers)]
         if c.norm == "pre":
             self.norm = LayerNorm(c.d_model)     # pre-norm blocks leave their sum unnormalised
-        self.head = Linear(c.d_model, c.vocabulary_size, rng)
+        self.head = Linear(c.d_model, c.vocabulary_size, rng, scale=0.02)
 
     # ---- the equations ----------------------------------------------------------------------------------------------
 
@@ -109,10 +109,10 @@ class TextImageModel(Module):
         logits, decoder = self.decode(image_tokens, ids, image_index, training=training, rng=rng)       # (R, T, V)
         return logits, TextImageCache(encoder, decoder)
 
-    def backward(self, d_logits: Array, cache: TextImageCache) -> Array:
-        """d_logits (R, T, V) -> d_images (B, H, W, 3); adds the gradients of all parameters."""
+    def backward(self, d_logits: Array, cache: TextImageCache, input_gradient: bool = True) -> Array | None:
+        """d_logits (R, T, V) -> d_images (B, H, W, 3), or None without input_gradient; adds the gradients of all parameters."""
         d_image_tokens = self.decode_backward(d_logits, cache.decoder)                                  # (B, N, D)
-        return self.encoder.backward(d_image_tokens, cache.encoder)                                     # (B, H, W, 3)
+        return self.encoder.backward(d_image_tokens, cache.encoder, input_gradient)                     # (B, H, W, 3)
 
     def decode(self, image_tokens: Array, ids: NDArray[np.integer], image_index: NDArray[np.integer] | None = None, *,
                training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, DecoderCache]:
@@ -211,12 +211,17 @@ class TextImageModel(Module):
             raise UserError(f"the question has {len(words)} words and signs, but the model reads at most {self.config.max_length - 3}; shorten it")
         return [tokenizer.question_id, *words, tokenizer.answer_id]
 
-    def generate_texts(self, images: NDArray[np.uint8], prompts: Sequence[Sequence[int]], image_index: NDArray[np.integer], *,
-                       beams: int = 1, chunk: int = 512, **options: Any) -> list[str]:
+    def generate_texts(self, images: NDArray[np.uint8], prompts: Sequence[Sequence[int]], image_index: NDArray[np.integer],
+                       **options: Any) -> list[str]:
+        """Continue prompts about images (B, H, W, 3), as text; options as in `generate_ids`."""
+        return [self._tokenizer().decode(ids) for ids in self.generate_ids(images, prompts, image_index, **options)]
+
+    def generate_ids(self, images: NDArray[np.uint8], prompts: Sequence[Sequence[int]], image_index: NDArray[np.integer], *,
+                     beams: int = 1, chunk: int = 512, **options: Any) -> list[list[int]]:
         """Continue prompts about images (B, H, W, 3): each image is encoded once, `chunk` texts are written at a time."""
         tokenizer = self._tokenizer()
         tokens = np.concatenate([self.encoder.forward(self.image_input(images[i:i + 128]))[0] for i in range(0, len(images), 128)])
-        texts = []
+        texts: list[list[int]] = []
         for start in range(0, len(prompts), chunk):
             part, index = prompts[start:start + chunk], np.asarray(image_index)[start:start + chunk]
 
@@ -230,9 +235,8 @@ class TextImageModel(Module):
 
             limit = self.config.max_length - max(len(prompt) for prompt in part)
             common = {"end_id": tokenizer.end_id, "max_new_tokens": limit}
-            ids = (beam_search(next_logits, part, beams=beams, **common) if beams > 1
-                   else generate(next_logits, part, **common, **options))
-            texts += [tokenizer.decode(new) for new in ids]
+            texts += (beam_search(next_logits, part, beams=beams, **common) if beams > 1
+                      else generate(next_logits, part, **common, **options))
         return texts
 
     def attention_to_image(self, image: ImageSource, question: str | None = None) -> tuple[list[str], Array]:
@@ -244,8 +248,7 @@ class TextImageModel(Module):
         tokenizer = self._tokenizer()
         prompt = [tokenizer.caption_id] if question is None else self.question_prompt(question)
         pixels = self._load([image])
-        text = self.generate_texts(pixels, [prompt], np.zeros(1, np.intp))[0]
-        new = tokenizer.encode(text)
+        new = self.generate_ids(pixels, [prompt], np.zeros(1, np.intp))[0]
         _, cache = self.forward(self.image_input(pixels), np.array([[*prompt, *new]]))
         n_image = self.encoder.grid_size ** 2
         maps = []
@@ -254,7 +257,7 @@ class TextImageModel(Module):
             weights = attention_weights(residual.sublayer)[0].mean(axis=0)                   # (T or N + T, S)  mean over heads
             maps.append(weights[cache.decoder.n_image:, :n_image])                           # (T, N)
         grid = np.mean(maps, axis=0)[len(prompt) - 1:len(prompt) - 1 + len(new)]             # (words, N)
-        return [tokenizer.decode([token]) for token in new], grid.reshape(len(new), self.encoder.grid_size, self.encoder.grid_size)
+        return [tokenizer.tokens[token] for token in new], grid.reshape(len(new), self.encoder.grid_size, self.encoder.grid_size)
 
     def _load(self, images: Sequence[ImageSource]) -> NDArray[np.uint8]:
         return np.stack([load_image(image, self.config.image_size) for image in images])
