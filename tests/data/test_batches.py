@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tinymm.data import IGNORE, BatchSettings, QuestionSet, Tokenizer, TrainingBatches, make_batch, make_scenes, to_network
+from tinymm.data import IGNORE, BatchSettings, QuestionSet, Tokenizer, TrainingBatches
+from tinymm.data import compose_scenes, make_batch, make_scenes, to_network
 from tinymm.data.batches import ground_and_box
 
 
@@ -32,7 +35,7 @@ def tokenizer(questions, scenes):
     return Tokenizer.build([*questions.questions, *questions.answers, *scenes.captions, *scenes.mirrored_captions])
 
 
-SETTINGS = BatchSettings(question_images=4, questions_per_image=3, scenes=5, max_shift=6)
+SETTINGS = BatchSettings(question_images=4, questions_per_image=3, scenes=5, max_shift=6, word_dropout=0)
 
 
 @pytest.fixture
@@ -75,7 +78,8 @@ def test_each_image_once_with_its_questions(batches, questions):
 
 
 def test_an_epoch_shows_every_image_once(questions, tokenizer):
-    batches = TrainingBatches(questions, None, tokenizer, 0, BatchSettings(question_images=5, questions_per_image=1, scenes=0))
+    settings = BatchSettings(question_images=5, questions_per_image=1, scenes=0)
+    batches = TrainingBatches(questions, None, tokenizer, 0, settings)
     orders = []
     for epoch in range(3):
         shown = [int(image[..., 0].min()) for step in (0, 1) for image in batches.batch(2 * epoch + step).images]
@@ -85,7 +89,8 @@ def test_an_epoch_shows_every_image_once(questions, tokenizer):
 
 
 def test_labels_are_the_next_tokens_after_the_prompt(batches, questions, tokenizer):
-    known = {(tokenizer.decode(tokenizer.encode(q)), i, a) for q, i, a in zip(questions.questions, questions.image_index.tolist(), questions.answers)}
+    asked = (tokenizer.decode(tokenizer.encode(question)) for question in questions.questions)
+    known = set(zip(asked, questions.image_index.tolist(), questions.answers))
     batch = batches.batch(1)
     for ids, labels, b in zip(batch.ids.tolist(), batch.labels.tolist(), batch.image_index.tolist()):
         length = sum(i != tokenizer.pad_id for i in ids)
@@ -133,6 +138,30 @@ def test_without_augmentation_the_images_are_the_originals(questions, tokenizer)
         assert np.array_equal(image, questions.images[image[..., 0].min()])
 
 
+def test_word_dropout_hides_words_of_captions_and_nothing_else(questions, scenes, tokenizer):
+    settings = replace(SETTINGS, word_dropout=0.4)
+    plain, gaps = (TrainingBatches(questions, scenes, tokenizer, 3, s) for s in (SETTINGS, settings))
+    hidden, words = 0, 0
+    for step in range(30):
+        a, b = plain.batch(step), gaps.batch(step)
+        assert np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
+        differs = a.ids != b.ids
+        assert np.all(b.ids[differs] == Tokenizer.unk_id) and np.all(a.ids[differs] > Tokenizer.end_id)
+        assert not differs[:-5].any()                                   # the questions are whole
+        hidden, words = hidden + differs.sum(), words + (a.ids[-5:] > Tokenizer.end_id).sum()
+    assert abs(hidden / words - 0.4) < 0.05
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"word_dropout": 1.5}, "word_dropout must be from 0 to 1, got 1.5"),
+    ({"word_dropout": -0.1}, "word_dropout must be from 0 to 1"),
+    ({"open_question_weight": 0.0}, "open_question_weight must be above 0, got 0.0"),
+])
+def test_settings_out_of_range(questions, scenes, tokenizer, change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingBatches(questions, scenes, tokenizer, 0, replace(SETTINGS, **change))
+
+
 def test_one_task_alone(questions, scenes, tokenizer):
     only = TrainingBatches(None, scenes, tokenizer, 0, BatchSettings(question_images=0, scenes=4)).batch(0)
     assert only.images.shape[0] == 4 and np.all(only.ids[:, 0] == tokenizer.caption_id)
@@ -149,6 +178,30 @@ def test_too_small_a_set(questions, scenes, tokenizer):
         TrainingBatches(questions, scenes, tokenizer, 0, BatchSettings(question_images=0, scenes=0))
 
 
+def test_scenes_may_be_drawn_when_they_are_needed(tokenizer):
+    listed = compose_scenes(8, np.random.default_rng(2))
+    tokens = Tokenizer.build([*listed.captions, *listed.mirrored_captions])
+    settings = BatchSettings(question_images=0, scenes=4)
+    for step in range(3):
+        a, b = (TrainingBatches(None, scenes, tokens, 0, settings).batch(step) for scenes in (listed, listed.drawn()))
+        for name in ("ids", "labels", "image_index"):
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+        assert np.abs(a.images.astype(int) - b.images).mean() < 1    # drawn in a mirror, or turned after drawing
+
+
+def test_open_questions_are_drawn_more_often(tokenizer):
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    asked, answers = ("what?", "is it?", "is it not?", "is it it?"), ("red", "yes", "no", "yes")
+    questions = QuestionSet(images, np.zeros(4, np.int64), asked, answers)
+    tokens = Tokenizer.build([*questions.questions, "red", "yes", "no"])
+    shares = []
+    for weight in (1.0, 9.0):
+        settings = BatchSettings(question_images=1, questions_per_image=1, scenes=0, open_question_weight=weight)
+        batches = TrainingBatches(questions, None, tokens, 0, settings)
+        shares.append(np.mean([tokens.encode("red")[0] in batches.batch(step).labels for step in range(400)]))
+    assert abs(shares[0] - 1 / 4) < 0.08 and abs(shares[1] - 9 / 12) < 0.08
+
+
 def test_make_batch():
     images = np.zeros((2, 4, 4, 3), np.uint8)
     batch = make_batch(images, [([2, 9, 3], [7, 5]), ([4], [8, 8, 8, 8, 5])], [1, 0])
@@ -158,7 +211,7 @@ def test_make_batch():
 
 
 @pytest.mark.parametrize(("texts", "index", "message"), [
-    ([([4], [5])], [0, 1], "got 1 texts and 2 indices"), ([([], [5])], [0], "a prompt and a continuation"),
+    ([([4], [5])], [0, 1], "got 1 texts, 2 indices"), ([([], [5])], [0], "a prompt and a continuation"),
     ([([4], [])], [0], "a prompt and a continuation"), ([([4], [5])], [2], r"image_index must be in 0..1, got 2..2"),
 ])
 def test_make_batch_refuses(texts, index, message):

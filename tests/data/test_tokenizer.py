@@ -16,8 +16,8 @@ def tokenizer():
 
 def test_special_tokens_have_fixed_numbers(tokenizer):
     assert tokenizer.tokens[:6] == SPECIAL_TOKENS == ("<pad>", "<unk>", "<question>", "<answer>", "<caption>", "<end>")
-    ids = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.question_id, tokenizer.answer_id, tokenizer.caption_id, tokenizer.end_id)
-    assert ids == (0, 1, 2, 3, 4, 5)
+    names = ("pad", "unk", "question", "answer", "caption", "end")
+    assert [getattr(tokenizer, f"{name}_id") for name in names] == [0, 1, 2, 3, 4, 5]
 
 
 def test_words_are_sorted_and_counted_once(tokenizer):
@@ -87,7 +87,8 @@ def test_any_texts_can_be_built_encoded_and_decoded(texts):
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ("", "cannot be read"), ("[1, 2]", "not a tokenizer"), ("{}", "not a tokenizer"), ('{"format": 2, "words": []}', "later version"),
+    ("", "cannot be read"), ("[1, 2]", "not a tokenizer"), ("{}", "not a tokenizer"),
+    ('{"format": 2, "words": []}', "later version"),
     ('{"format": 1, "words": [], "special_tokens": ["<pad>"]}', "special tokens other than"),
     (json.dumps({"format": 1, "words": ["a", "a"], "special_tokens": SPECIAL_TOKENS}), "'a' more than once"),
     (json.dumps({"format": 1, "words": [7], "special_tokens": SPECIAL_TOKENS}), "single lower-case token"),

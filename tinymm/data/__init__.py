@@ -3,14 +3,15 @@
 from tinymm.data.batches import IGNORE, Batch, BatchSettings, TrainingBatches, make_batch, to_network
 from tinymm.data.easy_vqa import EasyVQA, QuestionSet, load_easy_vqa
 from tinymm.data.images import ImageSource, load_image
-from tinymm.data.scenes import (
-    COLORS, HELD_OUT_PAIRS, PAIRS, SHAPES, TRAINING_PAIRS, Scene, SceneSet, Shape, draw_scene, make_scenes, sample_scene,
-)
+from tinymm.data.scenes import COLORS, HELD_OUT_PAIRS, PAIRS, SHAPES, TRAINING_PAIRS
+from tinymm.data.scenes import Scene, SceneList, SceneSet, Shape
+from tinymm.data.scenes import compose_scenes, draw_scene, draw_scenes, make_scenes, sample_scene
 from tinymm.data.shipped import data_path
 from tinymm.data.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 __all__ = [
-    "COLORS", "HELD_OUT_PAIRS", "IGNORE", "PAIRS", "SHAPES", "SPECIAL_TOKENS", "TRAINING_PAIRS", "Batch", "BatchSettings",
-    "EasyVQA", "ImageSource", "QuestionSet", "Scene", "SceneSet", "Shape", "Tokenizer", "TrainingBatches", "data_path",
-    "draw_scene", "load_easy_vqa", "load_image", "make_batch", "make_scenes", "sample_scene", "to_network",
+    "COLORS", "HELD_OUT_PAIRS", "IGNORE", "PAIRS", "SHAPES", "SPECIAL_TOKENS", "TRAINING_PAIRS", "Batch",
+    "BatchSettings", "EasyVQA", "ImageSource", "QuestionSet", "Scene", "SceneList", "SceneSet", "Shape",
+    "Tokenizer", "TrainingBatches", "compose_scenes", "data_path", "draw_scene", "draw_scenes", "load_easy_vqa",
+    "load_image", "make_batch", "make_scenes", "sample_scene", "to_network",
 ]

@@ -74,7 +74,8 @@ def load_image(source: ImageSource, size: int = 64) -> NDArray[np.uint8]:
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     shape_is_right = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
     if array.dtype != np.uint8 or not shape_is_right:
-        raise UserError(f"an image array must be uint8 of shape (H, W) or (H, W, 1, 3 or 4), got {array.dtype} {array.shape}")
+        came = f"{array.dtype} {array.shape}"
+        raise UserError(f"an image array must be uint8 of shape (H, W) or (H, W, 1, 3 or 4), got {came}")
     if 0 in array.shape:
         raise UserError(f"the image array has no pixels: its shape is {array.shape}")
     if array.ndim == 3 and array.shape[2] == 1:

@@ -19,10 +19,10 @@ def data_path(name: str) -> Path:
         return SOURCE_TREE / name
     try:
         installed = Path(str(resources.files(INSTALLED_AS).joinpath(name)))
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, NotADirectoryError):    # the second: an editable install, which has only the source tree
         installed = None
     if installed is not None and installed.exists():
         return installed
     raise UserError(
-        f"the data {name!r} is neither in {SOURCE_TREE} nor installed; install tinymm again from its complete source tree"
+        f"the data {name!r} is neither in {SOURCE_TREE} nor installed; install tinymm again from its whole source tree"
     )

@@ -102,9 +102,9 @@ class Tokenizer:
         """Write the list as JSON. A reader sees the old file or the new one, never a part."""
         path = Path(path)
         beside = path.with_name(path.name + ".part")
-        words = self.tokens[len(SPECIAL_TOKENS):]
+        content = {"format": 1, "special_tokens": SPECIAL_TOKENS, "words": self.tokens[len(SPECIAL_TOKENS):]}
         with open(beside, "w", encoding="utf-8") as file:
-            json.dump({"format": 1, "special_tokens": SPECIAL_TOKENS, "words": words}, file, ensure_ascii=False, indent=1)
+            json.dump(content, file, ensure_ascii=False, indent=1)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
