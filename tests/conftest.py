@@ -1,0 +1,7 @@
+"""Settings for all tests."""
+
+from hypothesis import settings
+
+# The same examples in every run: a test that fails, fails again. No deadline: other work may slow the machine down.
+settings.register_profile("tinymm", derandomize=True, deadline=None)
+settings.load_profile("tinymm")

@@ -1,0 +1,370 @@
+"""The command line: `tinymm train`, `evaluate`, `ask`, `caption` and `gradcheck`.
+
+Every command is a function that takes the parsed options and returns an exit code:
+
+    0    it worked (gradcheck: every check passes)
+    1    a gradient check failed
+    2    a mistake in what the user gave: one sentence on stderr, no traceback
+    130  stopped with Ctrl-C       141  the reader of our output went away
+
+The heavy imports stand inside the commands, so that `tinymm --help` answers at once.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tinymm import UserError, __version__
+
+if TYPE_CHECKING:
+    from tinymm.models.text_image import TextImageModel
+    from tinymm.training.text_image import Evaluation, Recipe
+
+DEFAULT_RUN = Path("runs") / "text_image"
+MODELS = ("text_image",)
+FUSIONS = ("concatenate", "cross", "joint")
+BACKENDS = ("numba", "numpy")
+WORDS_SHOWN = 120     # a vocabulary up to this size is listed when a question has an unknown word
+
+DESCRIPTION = """\
+tinymm: a text-image Transformer built from nothing but arrays, each backward pass written by hand.
+One model answers questions about an image and describes an image."""
+
+EXAMPLES = """\
+a first session:
+  tinymm train                                     train on easy-VQA questions and drawn scenes -> runs/text_image
+  tinymm evaluate                                  how often it is right on what it has never seen
+  tinymm ask photo.png "what color is the shape?"
+  tinymm caption photo.png
+  tinymm gradcheck attention                       is the hand-written backward the derivative of the forward?
+
+`tinymm COMMAND --help` tells more about one command.
+In Python: tinymm.load("runs/text_image").answer("photo.png", "what color is the shape?")"""
+
+TRAIN_HELP = """\
+Train a model. `text_image` (the default) learns two tasks at once: to answer the questions of easy-VQA, a published
+data set that comes with tinymm, and to describe scenes of one to three coloured shapes that tinymm draws itself.
+
+The run folder then holds
+  model.safetensors            the weights: all that ask, caption and evaluate need, with the two files below
+  config.json tokenizer.json   the sizes and settings, and the words
+  training_state.safetensors   what --resume reads; the training may be killed at any moment
+  metrics.csv                  loss, accuracy and learning rate, step by step
+  pictures/                    curves.png      loss and accuracy
+                               questions.png   test questions, the answer given, and the one expected
+                               captions.png    the same for captions
+                               attention.png   where the model looked for each word"""
+
+TRAIN_EXAMPLES = """\
+examples:
+  tinymm train                                     the full training
+  tinymm train --quick --out runs/quick            about a minute: it works, but knows less
+  tinymm train --resume                            go on after Ctrl-C, a crash or a power cut, exactly where it was
+  tinymm train --fusion cross --out runs/cross     words look at the image by cross-attention
+  tinymm train --backend numpy --steps 20 --out runs/tiny     to step through in a debugger"""
+
+EVALUATE_HELP = """\
+Test a trained model on what it was not trained on: the official test questions of easy-VQA, scenes with known pairs of
+colour and shape, and scenes with pairs that never occurred together in training. Beside the result stand two baselines
+that know only the question: the model with the image blanked, and the commonest training answer to each question.
+
+Writes evaluation.json and pictures to the run folder: questions.png, captions.png, and mistakes.png."""
+
+ASK_HELP = """\
+Answer a question about an image: any size, any format that Pillow opens. The model knows the world of easy-VQA, one
+coloured shape on a light ground, and the words of its questions."""
+
+ASK_EXAMPLES = """\
+examples:
+  tinymm ask shape.png "what color is the shape?"
+  tinymm ask shape.png "is there a blue circle?" --picture looked.png      and draw where the model looked"""
+
+CAPTION_HELP = """\
+Describe an image: any size, any format that Pillow opens. The model knows scenes of one to three coloured shapes."""
+
+CAPTION_EXAMPLES = """\
+example:
+  tinymm caption scene.png --picture looked.png      and draw where the model looked for each word"""
+
+GRADCHECK_HELP = """\
+Compare every hand-written backward pass with finite differences in float64, and print a table: for each array its
+shape, how many entries were checked, the largest relative error, where it is, and both gradients there.
+
+Without a name everything is checked: every pair of functions, every layer, every model."""
+
+GRADCHECK_EXAMPLES = """\
+examples:
+  tinymm gradcheck                                 everything
+  tinymm gradcheck attention softmax layer_norm    three pairs
+  tinymm gradcheck TransformerBlock                a layer"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; `arguments` are those of the process when not given."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")     # a file name may hold what the terminal cannot show
+    try:
+        options = make_parser().parse_args(arguments)
+        code = options.run(options)
+        sys.stdout.flush()      # here, so that a reader that went away is noticed here
+        return code
+    except UserError as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt as stop:
+        return _complain(str(stop) or "stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # Python flushes once more when it ends
+        return 141
+    except MemoryError:
+        return _complain("there is not enough memory for this", 2)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 2)
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"tinymm: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+# ---------------------------------------------------------------------------------------------------- options
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=118)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that reports a mistake as the rest of tinymm does: in one sentence."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=_help_formatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` tells more")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="tinymm", description=DESCRIPTION, epilog=EXAMPLES)
+    parser.add_argument("--version", action="version", version=f"tinymm {__version__}")
+    parser.set_defaults(run=lambda options: parser.print_help() or 0)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    run_folder: dict[str, Any] = {
+        "metavar": "RUN", "type": Path, "default": DEFAULT_RUN, "help": f"the run folder (default {DEFAULT_RUN})",
+    }
+
+    train = commands.add_parser("train", help="train a model", description=TRAIN_HELP, epilog=TRAIN_EXAMPLES)
+    train.add_argument("model", metavar="MODEL", nargs="?", choices=MODELS, default="text_image",
+                       help="which model: text_image (default)")
+    train.add_argument("--out", **run_folder)
+    train.add_argument("--resume", action="store_true", help="go on with the training in the run folder")
+    train.add_argument("--quick", action="store_true", help="a one-minute version")
+    train.add_argument("--fusion", choices=FUSIONS,
+                       help="how words see the image: one sequence, cross-attention, or joint keys and values")
+    train.add_argument("--seed", metavar="N", type=_whole_number(0),
+                       help="the same seed gives the same weights, bit for bit (default 0)")
+    train.add_argument("--steps", metavar="N", type=_whole_number(1), help="how many training steps")
+    train.add_argument("--backend", choices=BACKENDS, help="numba is fast (default), numpy can be stepped through")
+    train.set_defaults(run=run_train)
+
+    evaluate = commands.add_parser("evaluate", help="test a trained model", description=EVALUATE_HELP)
+    evaluate.add_argument("folder", nargs="?", **run_folder)
+    evaluate.add_argument("--backend", choices=BACKENDS, default="numpy", help="default numpy")
+    evaluate.set_defaults(run=run_evaluate)
+
+    ask = commands.add_parser("ask", help="ask a question about an image", description=ASK_HELP, epilog=ASK_EXAMPLES)
+    ask.add_argument("image", metavar="IMAGE", type=Path, help="an image file")
+    ask.add_argument("question", metavar="QUESTION", help="in quotes")
+    ask.set_defaults(run=run_ask)
+
+    caption = commands.add_parser("caption", help="describe an image", description=CAPTION_HELP,
+                                  epilog=CAPTION_EXAMPLES)
+    caption.add_argument("image", metavar="IMAGE", type=Path, help="an image file")
+    caption.set_defaults(run=run_caption, question=None)
+    for command in (ask, caption):
+        command.add_argument("--run", dest="folder", **run_folder)
+        command.add_argument("--picture", metavar="PNG", type=_png,
+                             help="also draw where the model looked for each word, into this file")
+
+    gradcheck = commands.add_parser("gradcheck", help="check backward passes against finite differences",
+                                    description=GRADCHECK_HELP, epilog=GRADCHECK_EXAMPLES)
+    gradcheck.add_argument("names", metavar="NAME", nargs="*", help="a pair, a layer or a model (default: all)")
+    gradcheck.add_argument("--seed", metavar="N", type=_whole_number(0), default=0,
+                           help="of the random inputs (default 0)")
+    gradcheck.set_defaults(run=run_gradcheck)
+    return parser
+
+
+def _whole_number(least: int) -> Any:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"it must be a whole number of at least {least}, got {text!r}")
+        return number
+    return parse
+
+
+def _png(text: str) -> Path:
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"it must be the name of a .png file, got {text!r}")
+    return Path(text)
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+def run_train(options: argparse.Namespace) -> int:
+    settings = ("quick", "fusion", "seed", "steps", "backend")
+    given = [f"--{name}" for name in settings if getattr(options, name) not in (None, False)]
+    if options.resume and given:
+        raise UserError(f"--resume goes on with the settings of {options.out}; leave out {', '.join(given)}")
+    if options.resume:
+        _find_run(options.out)
+    from tinymm.plots import draw_run
+    from tinymm.training.checkpoints import refuse_to_overwrite
+    from tinymm.training.text_image import train_run
+
+    if options.resume:
+        recipe = None
+        print(f"going on with the training in {options.out}", flush=True)
+    else:
+        refuse_to_overwrite(options.out)
+        recipe = _recipe(options)
+        print(f"preparing the data; the run folder will be {options.out}", flush=True)
+    task, run, summary = train_run(options.out, recipe, resume=options.resume)
+    pictures = draw_run(run, task.model, task.tests)
+    minutes, seconds = divmod(round(summary.seconds), 60)
+    print(f"trained {summary.steps:,} steps in {minutes} min {seconds:02d} s; on data it was not trained on:")
+    for name, share in summary.evaluation.items():
+        print(f"  {FIGURES.get(name, name.replace('_', ' ')):<58}{share:>9.2%}")
+    print(f"weights   {run.weights}")
+    for picture in pictures:
+        print(f"picture   {picture}")
+    folder = "" if options.out == DEFAULT_RUN else f" {options.out}"
+    print(f"next: tinymm evaluate{folder}")
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> "Recipe":
+    """The recipe of the model, with what the user wants otherwise."""
+    from tinymm.training.text_image import Recipe
+
+    recipe = Recipe.quick() if options.quick else Recipe()
+    training = {name: getattr(options, name) for name in ("seed", "steps") if getattr(options, name) is not None}
+    recipe = replace(recipe, training=replace(recipe.training, **training))
+    if options.fusion:
+        recipe = replace(recipe, model=replace(recipe.model, fusion=options.fusion))
+    return replace(recipe, backend=options.backend) if options.backend else recipe
+
+
+FIGURES = {
+    "questions_exact": "easy-VQA, official test questions, exact answer",
+    "blank_image_exact": "the same with the image blanked (question alone)",
+    "majority_exact": "the commonest training answer to each question",
+    "captions_seen_exact": "scene captions, exact: pairs seen in training",
+    "captions_unseen_exact": "scene captions, exact: pairs never seen together",
+}
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    run = _find_run(options.folder)
+    from tinymm.data.easy_vqa import load_easy_vqa
+    from tinymm.plots import draw_evaluation
+    from tinymm.training.checkpoints import RunFolder, load_run
+    from tinymm.training.text_image import evaluate, load_test_sets
+
+    model = load_run(run, backend=options.backend)
+    easy_vqa = load_easy_vqa()
+    result = evaluate(model, load_test_sets(easy_vqa=easy_vqa), easy_vqa.train)
+    folder = RunFolder.open(run)
+    folder.save_evaluation(result.summary())
+    _print_evaluation(result)
+    print(f"written   {folder.evaluation}")
+    for picture in draw_evaluation(folder, result):
+        print(f"picture   {picture}")
+    return 0
+
+
+def _print_evaluation(result: "Evaluation") -> None:
+    for name, share in result.figures.items():
+        kinds = result.by_kind.get(name.removesuffix("_exact"), {})
+        total = sum(count for _, count in kinds.values())
+        counts = f"   {round(share * total):,} of {total:,}" if total else ""
+        print(f"{FIGURES.get(name, name.replace('_', ' ')):<52}{share:>9.2%}{counts}")
+        for kind, (part, count) in sorted(kinds.items()):
+            print(f"    {kind:<48}{part:>9.2%}   {round(part * count):,} of {count:,}")
+
+
+def run_ask(options: argparse.Namespace) -> int:
+    if not any(map(str.isalnum, options.question)):
+        raise UserError("the question is empty; ask something such as 'what color is the shape?'")
+    model = _load(options.folder)
+    _check_words(model, options.question)
+    print(model.answer(options.image, options.question))
+    return _draw_look(model, options)
+
+
+def run_caption(options: argparse.Namespace) -> int:
+    model = _load(options.folder)
+    print(model.caption(options.image))
+    return _draw_look(model, options)
+
+
+def run_gradcheck(options: argparse.Namespace) -> int:
+    from tinymm import gradcheck_cases
+
+    names = [subject.name for subject in gradcheck_cases.discover()]
+    for name in options.names:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
+            raise UserError(f"there is no pair, layer or model called {name!r}; {hint}")
+    return gradcheck_cases.main(options.names, seed=options.seed)
+
+
+# ---------------------------------------------------------------------------------------------------- what they share
+
+
+def _find_run(folder: Path) -> Path:
+    if not folder.exists():
+        where = "" if folder == DEFAULT_RUN else f" --out {folder}"
+        raise UserError(f"there is no run folder {folder}; `tinymm train{where}` makes it")
+    return folder
+
+
+def _load(folder: Path) -> "TextImageModel":
+    from tinymm.training.checkpoints import load_run
+
+    return load_run(_find_run(folder))
+
+
+def _check_words(model: "TextImageModel", question: str) -> None:
+    """Refuse a question with words that the model has never read, and say which it has."""
+    from tinymm.data.tokenizer import SPECIAL_TOKENS
+
+    unknown = model.tokenizer.unknown_words(question)
+    if not unknown:
+        return
+    known = [word for word in model.tokenizer.tokens if word not in SPECIAL_TOKENS and word.isalnum()]
+    if len(known) > WORDS_SHOWN:
+        known = sorted({match for word in unknown for match in difflib.get_close_matches(word, known, n=5, cutoff=0.4)})
+    strange = ("word " if len(unknown) == 1 else "words ") + ", ".join(map(repr, unknown))
+    raise UserError(f"the model does not know the {strange}; it knows: {', '.join(known)}")
+
+
+def _draw_look(model: "TextImageModel", options: argparse.Namespace) -> int:
+    """With --picture: draw where the model looked while it wrote."""
+    if options.picture is not None:
+        from tinymm.plots import draw_attention, look
+
+        title = "Where the model looked for each word"
+        draw_attention([look(model, options.image, options.question)], options.picture, title)
+    return 0
