@@ -164,6 +164,25 @@ def test_default_run_folder(trained, image, tmp_path, monkeypatch, refuses, caps
     assert cli.main(["caption", image]) == 0
 
 
+def test_compare_puts_runs_side_by_side(trained, run, tmp_path, refuses, capsys):
+    picture = tmp_path / "compare.png"
+    capsys.readouterr()
+    assert cli.main(["compare", str(trained), str(run), "--picture", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["run", "parameters", "steps"] and len({len(line) for line in lines[:3]}) == 1
+    assert [line.split()[0] for line in lines[1:3]] == ["trained", "run"] and lines[1].split()[2] == str(TINY.training.steps)
+    assert picture.stat().st_size > 5000
+    assert "different names" in refuses("compare", run, run)
+    assert "no run folder" in refuses("compare", run, tmp_path / "nothing")
+
+
+def test_bench_hands_its_options_on(capsys):
+    assert cli.main(["bench", "--help"]) == 0
+    assert "tinymm bench attention" in capsys.readouterr().out
+    assert cli.main(["bench"]) == 2
+    assert "tinymm bench attention" in capsys.readouterr().err
+
+
 def test_gradcheck_prints_the_table(capsys):
     assert cli.main(["gradcheck", "softmax", "linear"]) == 0
     out = capsys.readouterr().out

@@ -91,6 +91,15 @@ CAPTION_EXAMPLES = """\
 example:
   tinymm caption scene.png --picture looked.png      and draw where the model looked for each word"""
 
+COMPARE_HELP = """\
+Put the last evaluation of several trainings side by side, and draw how each of them learnt."""
+
+COMPARE_EXAMPLES = """\
+example:
+  tinymm train --fusion cross --out runs/cross
+  tinymm train --fusion concatenate --out runs/concatenate
+  tinymm compare runs/text_image runs/cross runs/concatenate --picture fusions.png"""
+
 GRADCHECK_HELP = """\
 Compare every hand-written backward pass with finite differences in float64, and print a table: for each array its
 shape, how many entries were checked, the largest relative error, where it is, and both gradients there.
@@ -110,7 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")     # a file name may hold what the terminal cannot show
     try:
-        options = make_parser().parse_args(arguments)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        if words[:1] == ["bench"]:      # its options belong to the benchmark, which has a parser of its own
+            return run_bench(words[1:])
+        options = make_parser().parse_args(words)
         code = options.run(options)
         sys.stdout.flush()      # here, so that a reader that went away is noticed here
         return code
@@ -197,6 +209,13 @@ def make_parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--seed", metavar="N", type=_whole_number(0), default=0,
                            help="of the random inputs (default 0)")
     gradcheck.set_defaults(run=run_gradcheck)
+
+    compare = commands.add_parser("compare", help="put trained models side by side", description=COMPARE_HELP, epilog=COMPARE_EXAMPLES)
+    compare.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="run folders")
+    compare.add_argument("--picture", metavar="PNG", type=_png, help="also draw how each of them learnt, into this file")
+    compare.set_defaults(run=run_compare)
+
+    commands.add_parser("bench", help="measure speed, beside NumPy and, if installed, PyTorch and JAX")
     return parser
 
 
@@ -274,6 +293,9 @@ FIGURES = {
 }
 
 
+FIGURES_COMPARED = {"questions_exact": "questions", "captions_seen_exact": "captions, seen pairs", "captions_unseen_exact": "captions, unseen pairs"}
+
+
 def run_evaluate(options: argparse.Namespace) -> int:
     run = _find_run(options.folder)
     from tinymm.data.easy_vqa import load_easy_vqa
@@ -328,6 +350,34 @@ def run_gradcheck(options: argparse.Namespace) -> int:
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
             raise UserError(f"there is no pair, layer or model called {name!r}; {hint}")
     return gradcheck_cases.main(options.names, seed=options.seed)
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from tinymm.plots import draw_comparison, read_metrics
+    from tinymm.training.checkpoints import RunFolder, load_run
+
+    names = [folder.name for folder in options.folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"the run folders need different names to be told apart, got {', '.join(names)}")
+    runs = [RunFolder.open(_find_run(folder)) for folder in options.folders]
+    rows = [["run", "parameters", "steps", "minutes", *FIGURES_COMPARED.values()]]
+    for name, run in zip(names, runs):
+        model, columns = load_run(run.path), read_metrics(run.metrics)
+        (steps, seconds), count = columns["seconds"], sum(parameter.value.size for parameter in model.parameters())
+        last = [f"{columns[figure][1][-1]:.2%}" if figure in columns else "-" for figure in FIGURES_COMPARED]
+        rows.append([name, f"{count:,}", f"{steps[-1]:,.0f}", f"{seconds[-1] / 60:.1f}", *last])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))))
+    if options.picture is not None:
+        print(f"picture   {draw_comparison({name: run.metrics for name, run in zip(names, runs)}, options.picture)}")
+    return 0
+
+
+def run_bench(words: Sequence[str]) -> int:
+    from tinymm import bench
+
+    return bench.main(words)
 
 
 # ---------------------------------------------------------------------------------------------------- what they share

@@ -183,6 +183,21 @@ def draw_curves(metrics: str | Path, path: str | Path) -> Path:
     return _save(figure, path)
 
 
+def draw_comparison(metrics: Mapping[str, str | Path], path: str | Path) -> Path:
+    """Every exact-match column that the runs share, one panel each, with a line for each run (label -> its metrics.csv)."""
+    runs = {label: read_metrics(file) for label, file in metrics.items()}
+    shared = [name for name in next(iter(runs.values())) if "exact" in name and all(name in columns for columns in runs.values())]
+    figure = _figure(3.9 * max(len(shared), 1), 3.8)
+    panels = figure.subplots(1, max(len(shared), 1), squeeze=False)[0]
+    figure.subplots_adjust(left=0.05, right=0.985, top=0.86, bottom=0.14, wspace=0.18)
+    for axes, name in zip(panels, shared):
+        _draw_series(axes, {label: columns[name] for label, columns in runs.items()})
+        axes.set_title(COLUMNS.get(name, name.replace("_", " ")), loc="left", fontsize=10, color=INK, pad=10)
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return _save(figure, path)
+
+
 def _draw_series(axes: Axes, series: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> None:
     longest = max((len(steps) for steps, _ in series.values()), default=0)
     for color, (name, (steps, values)) in zip(SERIES * 4, series.items()):

@@ -14,7 +14,7 @@ class Toy(Module):
         self.gain = Parameter(rng.standard_normal(5).astype(dtype))
         self.weight = Parameter(rng.standard_normal((rows, 5)).astype(dtype))
         self.scale = Parameter(np.asarray(rng.standard_normal(), dtype))
-        self.kernel = Parameter(rng.standard_normal((2, 3, 4)).astype(dtype))
+        self.kernel = Parameter(rng.standard_normal((2, 3, 4, 2)).astype(dtype))
 
 
 class Tied(Module):
@@ -90,6 +90,16 @@ def test_adamw_decays_matrices_and_kernels_only_and_not_through_the_gradient():
         np.testing.assert_array_equal(after[name], before[name])
 
 
+def test_kernels_may_decay_at_a_rate_of_their_own():
+    module = Toy(np.random.default_rng(0))
+    optimizer, before = AdamW(module, weight_decay=0.5, kernel_decay=2.0), values(module)
+    optimizer.zero_grad()
+    optimizer.step(0.1)
+    after = values(module)
+    for name, kept in (("weight", 0.95), ("kernel", 0.8), ("gain", 1), ("scale", 1)):
+        np.testing.assert_allclose(after[name], kept * before[name], rtol=1e-14)
+
+
 def test_blocks_give_the_same_as_one_piece_and_stay_float32():
     small, large = (Toy(np.random.default_rng(0), np.float32, rows) for rows in (3, BLOCK))
     large.weight.value[:3] = small.weight.value
@@ -163,6 +173,8 @@ def test_mistakes_are_named():
         Adam(Toy(np.random.default_rng(0)), eps=0.0)
     with pytest.raises(ValueError, match="weight_decay"):
         AdamW(Toy(np.random.default_rng(0)), weight_decay=-1.0)
+    with pytest.raises(ValueError, match="kernel_decay"):
+        AdamW(Toy(np.random.default_rng(0)), kernel_decay=-1.0)
 
 
 def test_clipping_keeps_the_direction_and_returns_the_old_norm():

@@ -11,15 +11,12 @@ class Linear(Module):
     """out = x @ weight + bias, with weight (D_in, D_out) as in the papers.
 
     The weight starts uniform in +-sqrt(6 / (D_in + D_out)), which keeps the size of activations and of
-    gradients about equal through the layer (Glorot & Bengio 2010, eq. 16); the bias starts at zero. With `scale` it
-    starts normal with that standard deviation instead: a small one lets the last layer begin with all words about
-    equally likely, so that the first loss is ln V.
+    gradients about equal through the layer (Glorot & Bengio 2010, eq. 16); the bias starts at zero.
     """
 
-    def __init__(self, d_in: int, d_out: int, rng: np.random.Generator, bias: bool = True, scale: float | None = None):
+    def __init__(self, d_in: int, d_out: int, rng: np.random.Generator, bias: bool = True):
         limit = (6.0 / (d_in + d_out)) ** 0.5
-        weight = rng.uniform(-limit, limit, (d_in, d_out)) if scale is None else scale * rng.standard_normal((d_in, d_out))
-        self.weight = Parameter(weight.astype(np.float32))                                      # (D_in, D_out)
+        self.weight = Parameter(rng.uniform(-limit, limit, (d_in, d_out)).astype(np.float32))   # (D_in, D_out)
         self.bias = Parameter(np.zeros(d_out, np.float32)) if bias else None                    # (D_out,)
 
     def forward(self, x: Array) -> tuple[Array, Any]:

@@ -27,7 +27,7 @@ from tinymm import functional
 from tinymm.data.images import ImageSource, load_image
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.errors import UserError
-from tinymm.layers import Embedding, ImageEncoder, LayerNorm, LearnedPositions, Linear, Module, TransformerBlock
+from tinymm.layers import Embedding, ImageEncoder, LayerNorm, LearnedPositions, Module, Parameter, TransformerBlock
 from tinymm.layers.attention import attention_weights, select_backward, select_forward
 from tinymm.layers.module import Array
 from tinymm.models.generation import beam_search, generate
@@ -42,7 +42,7 @@ class TextImageConfig:
     vocabulary_size: int
     image_size: int = 64
     channels: tuple[int, ...] = (16, 32, 64, 64)
-    strides: tuple[int, ...] = (2, 2, 2, 2)
+    strides: tuple[int, ...] = (2, 2, 2, 1)
     d_model: int = 64
     n_heads: int = 4
     n_layers: int = 2
@@ -82,13 +82,13 @@ class TextImageModel(Module):
     def __init__(self, config: TextImageConfig, rng: np.random.Generator):
         c = self.config = config
         self.encoder = ImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng)
-        self.words = Embedding(c.vocabulary_size, c.d_model, rng, scale=0.2)    # 0.02 is for width 768: here words would drown in the image
-        self.positions = LearnedPositions(c.max_length, c.d_model, rng, scale=0.2)
+        self.words = Embedding(c.vocabulary_size, c.d_model, rng)
+        self.positions = LearnedPositions(c.max_length, c.d_model, rng)
         fusion = None if c.fusion == "concatenate" else c.fusion
         self.blocks = [TransformerBlock(c.d_model, c.n_heads, c.d_ff, rng, fusion, c.norm, c.dropout) for _ in range(c.n_layers)]
         if c.norm == "pre":
             self.norm = LayerNorm(c.d_model)     # pre-norm blocks leave their sum unnormalised
-        self.head = Linear(c.d_model, c.vocabulary_size, rng, scale=0.02)
+        self.head_bias = Parameter(np.zeros(c.vocabulary_size, np.float32))    # (V,)  the head's weight is the table of words itself
 
     # ---- the equations ----------------------------------------------------------------------------------------------
 
@@ -139,12 +139,14 @@ class TextImageModel(Module):
         norm = None
         if self.config.norm == "pre":
             x, norm = self.norm.forward(x)                                                  # (R, T, D)    F7
-        logits, head = self.head.forward(x)                                                 # (R, T, V)    F8
+        logits, head = self.ops.linear_forward(x, self.words.weight.value.T, self.head_bias.value)   # (R, T, V)  F8  likeness to each word
         return logits, DecoderCache(words, positions, select, blocks, norm, head, n_image)
 
     def decode_backward(self, d_logits: Array, cache: DecoderCache) -> Array:
         """d_logits (R, T, V) -> d_image_tokens (B, N, D)."""
-        d_x = self.head.backward(d_logits, cache.head)                                      # (R, T, D)     undoes F8
+        d_x, d_words, d_bias = self.ops.linear_backward(d_logits, cache.head)               # (R, T, D)     undoes F8
+        self.words.weight.grad += d_words.T                                                 # (V, D)        a tied weight: F1 adds its own part
+        self.head_bias.grad += d_bias
         if cache.norm is not None:
             d_x = self.norm.backward(d_x, cache.norm)                                       # (R, T, D)     undoes F7
         if self.config.fusion == "concatenate":

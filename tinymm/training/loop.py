@@ -54,6 +54,7 @@ class TrainingSettings:
     final_learning_rate: float = 0.0
     optimizer: str = "adamw"              # "adamw", "adam" or "sgd"
     weight_decay: float = 0.01            # of adamw
+    kernel_decay: float | None = None     # of adamw, for convolution kernels; None: the same
     beta1: float = 0.9                    # of adamw and adam; of sgd the momentum
     beta2: float = 0.999                  # of adamw and adam
     clip: float = 1.0
@@ -79,7 +80,7 @@ class TrainingSettings:
             return SGD(model, self.beta1)
         if self.optimizer == "adam":
             return Adam(model, self.beta1, self.beta2)
-        return AdamW(model, self.beta1, self.beta2, weight_decay=self.weight_decay)
+        return AdamW(model, self.beta1, self.beta2, weight_decay=self.weight_decay, kernel_decay=self.kernel_decay)
 
     def rate(self, step: int) -> float:
         return warmup_cosine(step, steps=self.steps, peak=self.learning_rate, warmup=min(self.warmup, self.steps),

@@ -27,7 +27,8 @@ class Optimizer:
     """The flat buffers, and what every optimizer shares. A subclass defines `_update` for one block.
 
     Attributes:
-        values, gradients: the flat buffers. Parameters with two or more axes come first: values[:decayed].
+        values, gradients: the flat buffers. Convolution kernels (4 axes) come first, values[:kernels]; then matrices, up to
+            values[:decayed]; then gains and biases.
         steps_taken: the number of updates so far (t in the papers).
 
     Raises:
@@ -43,14 +44,16 @@ class Optimizer:
             raise ValueError(f"the parameters of a module must have one dtype, got {dtypes or 'no parameters'}")
         dtype = np.dtype(dtypes[0])
 
-        # Matrices and kernels decay, gains and biases do not: two groups, so that each is one slice of the buffer.
-        named = [item for item in named if item[1].value.ndim >= 2] + [item for item in named if item[1].value.ndim < 2]
+        # Kernels, matrices, and gains and biases decay differently: three groups, so that each is one slice of the buffer.
+        named.sort(key=lambda item: -min(4, item[1].value.ndim) if item[1].value.ndim >= 2 else 0)
         line = ALIGNMENT // dtype.itemsize
         self._places: dict[str, tuple[slice, tuple[int, ...]]] = {}
-        end = self.decayed = 0
+        end = self.kernels = self.decayed = 0
         for name, parameter in named:
             self._places[name] = slice(end, end + parameter.value.size), parameter.shape
             end += -(-parameter.value.size // line) * line    # the padding holds zeros, and updates leave them zero
+            if parameter.value.ndim == 4:
+                self.kernels = end
             if parameter.value.ndim >= 2:
                 self.decayed = end
 
@@ -177,19 +180,23 @@ class AdamW(Adam):
 
     Decay inside the gradient would be divided by sqrt(v_hat): weights with large gradients would hardly decay. Here the
     weights shrink by lr * weight_decay directly (PyTorch's convention: the decay follows the schedule of the rate).
-    Parameters with fewer than two axes (gains, biases) do not decay.
+    Parameters with fewer than two axes (gains, biases) do not decay; convolution kernels may decay at a rate of their own.
     """
 
     def __init__(self, module: Module, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
-                 weight_decay: float = 0.01):
-        if not weight_decay >= 0:
-            raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}")
+                 weight_decay: float = 0.01, kernel_decay: float | None = None):
         self.weight_decay = weight_decay
+        self.kernel_decay = weight_decay if kernel_decay is None else kernel_decay
+        for name in ("weight_decay", "kernel_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         super().__init__(module, beta1, beta2, eps)
 
     def _update(self, block: slice, learning_rate: float, scratch: Array) -> None:
-        decaying = self.values[block.start:min(block.stop, self.decayed)]    # empty when the block lies behind them
-        decaying *= 1 - learning_rate * self.weight_decay         # theta <- (1 - lr lambda) theta        U0
+        kernels = self.values[block.start:min(block.stop, self.kernels)]     # empty when the block lies behind them
+        matrices = self.values[max(block.start, self.kernels):min(block.stop, self.decayed)]
+        kernels *= 1 - learning_rate * self.kernel_decay          # theta <- (1 - lr lambda) theta        U0
+        matrices *= 1 - learning_rate * self.weight_decay
         super()._update(block, learning_rate, scratch)
 
 
