@@ -247,6 +247,7 @@ def run_train(options: argparse.Namespace) -> int:
         raise UserError(f"--resume goes on with the settings of {options.out}; leave out {', '.join(given)}")
     if options.resume:
         _find_run(options.out)
+    from tinymm.kernels.memory import keep_freed_memory
     from tinymm.plots import draw_run
     from tinymm.training.checkpoints import refuse_to_overwrite
     from tinymm.training.text_image import train_run
@@ -258,6 +259,7 @@ def run_train(options: argparse.Namespace) -> int:
         refuse_to_overwrite(options.out)
         recipe = _recipe(options)
         print(f"preparing the data; the run folder will be {options.out}", flush=True)
+    keep_freed_memory()
     task, run, summary = train_run(options.out, recipe, resume=options.resume)
     pictures = draw_run(run, task.model, task.tests)
     minutes, seconds = divmod(round(summary.seconds), 60)
