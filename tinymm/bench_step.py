@@ -1,10 +1,11 @@
 """`tinymm bench step`: how long one training step of the main job takes, in tinymm's two backends and in PyTorch.
 
-All competitors stand in one process, start from the same weights and see the same batch, a real one. They take turns, so that
-whatever else the machine does hits all alike; a turn is one step to get warm and then three that are timed. What is printed is the
-median. First it is made sure that all compute the same: their losses and gradients are compared.
+All competitors stand in one process, start from the same weights and see the same batch, a real one. They take turns,
+so that whatever else the machine does hits all alike; a turn is one step to get warm and then three that are timed.
+What is printed is the median. First it is made sure that all compute the same: their losses and gradients are compared.
 
-A step is what the training loop does with a batch: forward, loss, backward, clipping, AdamW. Making the batch is not part of it.
+A step is what the training loop does with a batch: forward, loss, backward, clipping, AdamW. Making the batch is not
+part of it.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinymm.data.batches import Batch
+from tinymm.kernels import set_thread_count
+from tinymm.kernels.memory import keep_freed_memory
 from tinymm.models.text_image import TextImageModel
 from tinymm.training.optimizers import clip_by_global_norm
 from tinymm.training.text_image import Recipe, TextImageTask, prepare
@@ -65,7 +68,7 @@ def competitors(recipe: Recipe) -> tuple[list[Competitor], Batch]:
     try:
         from tinymm import bench_torch
     except ImportError:
-        print('PyTorch is not installed: tinymm alone is timed (pip install "tinymm[peer]" brings the competitor)')
+        print('PyTorch is not installed, so tinymm alone is timed (pip install "tinymm[peer]" brings the competitor)')
     else:
         for name, step in bench_torch.competitors(task, batch):
             found.append(Competitor(name, step, lambda step=step: (step.gradients(), step.gradient_norm())))
@@ -89,7 +92,7 @@ def measure(found: list[Competitor], turns: int) -> dict[str, list[float]]:
 
 
 class OtherWork:
-    """How many processors other processes keep busy meanwhile. None where the system does not tell (it does on Linux)."""
+    """How many processors other processes keep busy meanwhile. None where the system does not tell (Linux does)."""
 
     def __init__(self) -> None:
         self.begun = self._now()
@@ -112,8 +115,7 @@ class OtherWork:
 
 
 def set_threads(count: int) -> None:
-    """The same number of threads for tinymm's kernels and for PyTorch. NumPy's own products keep those of its BLAS library."""
-    from tinymm.kernels import set_thread_count
+    """The same number of threads for tinymm's kernels and PyTorch. NumPy's products keep those of its BLAS library."""
     set_thread_count(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
@@ -125,7 +127,8 @@ def table(seconds: dict[str, list[float]], images: int) -> str:
     lines = [f"{'':32}{'ms a step':>10}{'fastest':>10}{'images/s':>10}{'/ numba':>9}"]
     for name, times in seconds.items():
         median = float(np.median(times))
-        lines.append(f"{name:32}{1e3 * median:10.1f}{1e3 * min(times):10.1f}{images / median:10.0f}{median / ours:9.2f}")
+        speed = images / median
+        lines.append(f"{name:32}{1e3 * median:10.1f}{1e3 * min(times):10.1f}{speed:10.0f}{median / ours:9.2f}")
     peers = [float(np.median(times)) for name, times in seconds.items() if name.startswith("PyTorch")]
     if peers:
         lines.append(f"tinymm numba / best PyTorch: {ours / min(peers):.2f} (below 1: tinymm is faster)")
@@ -135,18 +138,21 @@ def table(seconds: dict[str, list[float]], images: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tinymm bench step", description=__doc__.split("\n\n")[0])
     parser.add_argument("--turns", type=int, default=7, help="how often each competitor has its turn (default: 7)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads for kernels and PyTorch (default: one a processor)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(),
+                        help="threads for the kernels and for PyTorch (default: one a processor)")
     options = parser.parse_args(argv)
     if options.turns < 1 or options.threads < 1:
         parser.error("--turns and --threads must be at least 1")
 
+    keep_freed_memory()      # as training does
     found, batch = competitors(Recipe())
     set_threads(options.threads)
     results = {competitor.name: competitor.loss_and_norm() for competitor in found}
     expected = results["tinymm numpy"]
     difference = max(abs(value / truth - 1) for result in results.values() for value, truth in zip(result, expected))
-    print(f"one step: {len(batch.images)} images {batch.images.shape[1]}x{batch.images.shape[2]}, {len(batch.ids)} texts of up to "
-          f"{batch.ids.shape[1]} tokens; {options.threads} threads, {STEPS_A_TURN * options.turns} steps each")
+    (images, height, width, _), (texts, tokens) = batch.images.shape, batch.ids.shape
+    print(f"one step: {images} images {height}x{width}, {texts} texts of up to {tokens} tokens; "
+          f"{options.threads} threads, {STEPS_A_TURN * options.turns} steps each")
     print(f"loss and gradient norm of all agree to {difference:.0e}: {expected[0]:.5f} and {expected[1]:.5f}")
     if not difference < AGREEMENT:
         for name, (loss, norm) in results.items():
@@ -156,10 +162,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     other_work = OtherWork()
     seconds = measure(found, options.turns)
-    print(table(seconds, len(batch.images)))
+    print(table(seconds, images))
     disturbance = other_work.processors()
     if disturbance is not None and disturbance > BUSY:
-        print(f"disturbed: other processes kept {disturbance:.1f} processors busy; the ratios are rough, the times too long")
+        print(f"disturbed: other processes kept {disturbance:.1f} processors busy; times are too long, ratios rough")
     return 0
 
 

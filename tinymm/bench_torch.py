@@ -1,8 +1,8 @@
-"""The text-image model once more, in PyTorch: what `tinymm bench step` races against. Nothing else in tinymm needs PyTorch.
+"""The text-image model once more, in PyTorch: what `tinymm bench step` races against.
 
-It is written as one would write it there for speed: one projection makes queries, keys and values together, attention is
-`scaled_dot_product_attention`, AdamW is the fused one. The weights are copied from a tinymm model, so that both must find the same loss
-and the same gradients.
+It is written as one would write it there for speed: one projection makes queries, keys and values together, attention
+is `scaled_dot_product_attention`, AdamW is the fused one. The weights are copied from a tinymm model, so that both must
+find the same loss and the same gradients.
 """
 
 from collections.abc import Iterator
@@ -111,8 +111,8 @@ class TorchStep:
     def loss(self) -> tuple[torch.Tensor, torch.Tensor]:
         images = (self.images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=self.layout)
         logits = self.model(images, self.ids, self.index)
-        parts = [(part, weight) for part, weight in ((slice(0, self.split), 1.0), (slice(self.split, None), self.caption_weight))
-                 if len(self.ids[part])]
+        parts = [(slice(0, self.split), 1.0), (slice(self.split, None), self.caption_weight)]
+        parts = [(part, weight) for part, weight in parts if len(self.ids[part])]
         total = sum(weight / sum(w for _, w in parts)
                     * F.cross_entropy(logits[part].flatten(0, 1), self.labels[part].flatten(), ignore_index=IGNORE)
                     for part, weight in parts)
@@ -124,7 +124,7 @@ class TorchStep:
         loss, logits = self.loss()
         loss.backward()
         counted = self.labels != IGNORE
-        (logits.detach().argmax(-1) == self.labels)[counted].float().mean().item()      # the accuracy that tinymm's step reports too
+        (logits.detach().argmax(-1) == self.labels)[counted].float().mean().item()    # tinymm's step reports it too
         return loss.item()
 
     def __call__(self, learning_rate: float) -> None:

@@ -1,6 +1,7 @@
 """Twins of the activations that a training step spends time in: ReLU and the exact GELU.
 
-NumPy walks over the whole array once for every operation; here one loop does all of them while a number is in a register.
+NumPy walks over the whole array once for every operation; here one loop does all of them while a number is in a
+register.
 """
 
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def _gelu_backward(first, last, d_out, x, d_x):
 def _normal(x):
     """P(X <= x) and the density at x of a standard normal variable, float32.
 
-    Both share one exponential: P(X > a) = exp(-a^2 / 2) R(a), where R falls slowly from 1/2 like 1 / a ("Mills' ratio").
+    Both share one exponential: P(X > a) = exp(-a^2 / 2) R(a), where R falls slowly from 1/2, like 1 / a (Mills' ratio).
     R is a polynomial in t = 1 / (1 + 0.3 a), fitted for the smallest relative error, 6e-8, between a = 0 and 14.
     There is no branch, so the processor works on many x at once.
     """

@@ -138,6 +138,7 @@ class BackwardScratch(NamedTuple):
     highest: Array      # (1, QUERY_BLOCK)
     inner: Array        # (1, QUERY_BLOCK)
     d_queries: Array    # (QUERY_BLOCK, K)
+    touched: Array      # (1, key tiles)  1 where d_k and d_v of the tile have been written, so that the next block adds
 
 
 @Kernel
@@ -159,7 +160,8 @@ def backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scale
         queries=aligned(QUERY_BLOCK, width, q), queries_t=aligned(width, QUERY_BLOCK, q),
         d_out=aligned(QUERY_BLOCK, value_width, q), d_out_t=aligned(value_width, QUERY_BLOCK, q),
         keys=aligned(k.shape[2], width, q), weights=aligned(KEY_TILE, QUERY_BLOCK, q), d_scores=aligned(KEY_TILE, QUERY_BLOCK, q),
-        highest=aligned(1, QUERY_BLOCK, q), inner=aligned(1, QUERY_BLOCK, q), d_queries=aligned(QUERY_BLOCK, width, q)), simd)
+        highest=aligned(1, QUERY_BLOCK, q), inner=aligned(1, QUERY_BLOCK, q), d_queries=aligned(QUERY_BLOCK, width, q),
+        touched=aligned(1, round_up(-(-k.shape[2] // KEY_TILE), STRIP), q)), simd)
 
 
 @compiled
@@ -173,9 +175,7 @@ def _backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scal
         b, h = divmod(batch_head, heads)
         s_first, s_last = part_of(S, KEY_TILE, key_part, key_parts)
         t_first, t_last = part_of(T, QUERY_BLOCK, query_part, query_parts)
-        if query_parts == 1:
-            fill_rows(head_of(d_k, b, h), s_first, s_last, 0)
-            fill_rows(head_of(d_v, b, h), s_first, s_last, 0)
+        fill_rows(scratch.touched, 0, 1, 0)
         if key_parts == 1 and (piece == first or query_part == 0):      # a new head
             copy_rows(scratch.keys, head_of(k, b, h), simd)
         for t0 in range(t_first, t_last, QUERY_BLOCK):
@@ -183,6 +183,10 @@ def _backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scal
                 head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, 0, mask_index[b, h]), masked, causal, scale,
                 t0, s_first, s_last, head_of(out, b, h), head_of(highest, b, h), head_of(total, b, h), head_of(d_out, b, h),
                 head_of(d_q, b, h), head_of(d_k, b, h), head_of(d_v, b, h), key_parts == 1, query_parts == 1, scratch, simd)
+        for s0 in range(s_first, s_last, KEY_TILE):
+            if query_parts == 1 and scratch.touched[0, s0 // KEY_TILE] == 0:      # keys that no query has seen
+                fill_rows(head_of(d_k, b, h), s0, min(s0 + KEY_TILE, s_last), 0)
+                fill_rows(head_of(d_v, b, h), s0, min(s0 + KEY_TILE, s_last), 0)
 
 
 @compiled
@@ -222,8 +226,13 @@ def backward_block(q, k, v, mask, masked, causal, scale, t0, s_first, s_last, ou
         hide_future(d_scores, offset, 0.0)                                                 # (n, m)      (these were not computed)
         softmax_gradient(weights, d_scores, peak, inner, simd)                             # (n, m)  F4  once more; undoes F5 ... F3
         if for_keys:
-            sum_over_queries(window(d_v, s0, 0, n, V), weights, block_d_out, offset, simd)    # (n, V)  undoes F7
-            sum_over_queries(window(d_k, s0, 0, n, K), d_scores, block_q, offset, simd)       # (n, K)  undoes F1
+            first = scratch.touched[0, s0 // KEY_TILE] == 0
+            sum_over_queries(window(d_v, s0, 0, n, V), weights, block_d_out, offset, first, simd)    # (n, V)  undoes F7
+            sum_over_queries(window(d_k, s0, 0, n, K), d_scores, block_q, offset, first, simd)       # (n, K)  undoes F1
+            if first:
+                fill_rows(d_v, s0 + n, min(s0 + KEY_TILE, s_last), 0)                      # keys of the tile that are still ahead
+                fill_rows(d_k, s0 + n, min(s0 + KEY_TILE, s_last), 0)
+                scratch.touched[0, s0 // KEY_TILE] = 1
         if for_queries:
             keys = window(scratch.keys, s0, 0, n, K)                                       # (n, K)
             sum_over_keys(block_d_q, d_scores, keys, offset, fresh, simd)                  # (m, K)  undoes F1
@@ -247,7 +256,7 @@ def prepare_d_out(d_out, out, highest, total, t0, queries, m, scratch, simd):
             fill_rows(block, t, t + 1, 0)
         else:
             copy_row(block, t, d_out, t0 + t, 1 / sums, simd)
-        scratch.inner[0, t] = dot(row_of(block, t), row_of(out, t0 + t), out.shape[1])
+        scratch.inner[0, t] = dot(block, t, out, t0 + t, simd)
         scratch.highest[0, t] = highest[t0 + t]
     for t in range(queries, m):                                         # columns of padding: weight e^-inf = 0
         fill_rows(block, t, t + 1, 0)
@@ -280,14 +289,14 @@ def score_tile(out, left, right, offset, simd):
 
 
 @compiled
-def sum_over_queries(out, tile, right, offset, simd):
-    """out (n, w) += tile (n, m) @ right (m, w): row s of the tile is zero left of column s + offset."""
+def sum_over_queries(out, tile, right, offset, fresh, simd):
+    """out (n, w) += tile (n, m) @ right (m, w): row s of the tile is zero left of column s + offset; `fresh`: = instead of +=."""
     n, queries = out.shape[0], right.shape[0]
     step = n if n + offset <= 1 else STRIP
     for s in range(0, n, step):
         rows, column = min(step, n - s), first_column(s + offset, queries)
         add_product(window(out, s, 0, rows, out.shape[1]), window(tile, s, column, rows, queries - column),
-                    window(right, column, 0, queries - column, right.shape[1]), False, simd)
+                    window(right, column, 0, queries - column, right.shape[1]), fresh, simd)
 
 
 @compiled

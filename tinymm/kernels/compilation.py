@@ -38,6 +38,11 @@ def compiled(function: Callable, **options: Any) -> Callable:
     return dispatcher
 
 
+def inlined(function: Callable) -> Callable:
+    """The same for a short function in an inner loop: copied to where it is called, whatever the compiler thinks of that."""
+    return compiled(function, forceinline=True)
+
+
 def compiled_sum(function: Callable) -> Callable:
     """The same for a function that adds up one row: in any order, so that 8 or 16 partial sums can grow side by side."""
     return compiled(function, fastmath=OPTIONS["fastmath"] | {"reassoc"})

@@ -2,8 +2,8 @@
 
 That matrix ("columns") repeats each pixel up to kh * kw times. Writing it, reading it twice and adding its gradient
 back together takes longer than the multiplications. And it need not exist: along one line of an image (B, H, W, C) a
-window is a stretch of kw * C neighbouring numbers, and the next window begins stride * C numbers further on. So for each
-line i of the kernel, the windows of an image line are a matrix already, whose rows overlap:
+window is a stretch of kw * C neighbouring numbers, and the next window begins stride * C numbers further on. So for
+each line i of the kernel, the windows of an image line are a matrix already, whose rows overlap:
 
     windows_i[n, k] = line[n * stride * C + k]                   (W', kw C_in)
     out_line = sum over i of  windows_i @ weight[i]              (W', C_out)
@@ -14,9 +14,9 @@ All three products are sums of this kind, and one micro-kernel (products.py) mak
     d_weight  = sum over all lines of            windows^T @ d_out
     d_x       = sum over the kernel's lines of   windows of d_out @ weight turned around
 
-For d_x: line m - t of the output saw the image line y = s m + r (padding counted) through its kernel's line r + s t, for
-t = 0, 1, ... So the image lines with the same remainder r after division by the stride s are a convolution of d_out
-without stride, by every s-th line of the kernel, upside down. With the pixels of a line it is the same.
+For d_x: line m - t of the output saw the image line y = s m + r (padding counted) through its kernel's line r + s t,
+for t = 0, 1, ... So the image lines with the same remainder r after division by the stride s are a convolution of
+d_out without stride, by every s-th line of the kernel, upside down. With the pixels of a line it is the same.
 
 Images stand side by side in a *sheet*, with zeros between and around them, so that a line of windows runs through all
 `GROUP` images and is long enough for blocks of 8 rows. The windows that straddle two images are computed for nothing.
@@ -63,7 +63,7 @@ class Sheet(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """A convolution of the images of a sheet: out[b, out_top + m out_step, out_left + n out_step] for m < height, n < width."""
+    """A convolution of a sheet's images: out[b, out_top + m out_step, out_left + n out_step], m < height, n < width."""
 
     height: int
     width: int
@@ -97,9 +97,9 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Twin of `functional.conv2d_backward`."""
     d_out = np.ascontiguousarray(d_out)
-    d_bias = d_out.sum(axis=(0, 1, 2)) if cache.has_bias else None               # (C_out,)                 undoes F4
-    d_weight = _weight_gradient(d_out, cache)                                    # (kh, kw, C_in, C_out)    undoes F3
-    d_x = _image_gradient(d_out, cache) if input_gradient else None              # (B, H, W, C_in)          undoes F3 to F1
+    d_bias = d_out.sum(axis=(0, 1, 2)) if cache.has_bias else None               # (C_out,)              undoes F4
+    d_weight = _weight_gradient(d_out, cache)                                    # (kh, kw, C_in, C_out) undoes F3
+    d_x = _image_gradient(d_out, cache) if input_gradient else None              # (B, H, W, C_in)       undoes F3 to F1
     return d_x, d_weight, d_bias
 
 
@@ -109,9 +109,10 @@ def _weight_gradient(d_out: Array, cache: Conv2dCache) -> Array:
     batch, height, width, _ = d_out.shape
     sheet = _sheet_for(x, padding, padding, [Windows(height, width, 0, 0, stride, kh, kw, 0, 0, 0, 1)])
     rows = _round_up(kw * c_in, BLOCK)
-    sums = aligned_zeros((-(-batch // GROUP), kh * rows, in_vectors(c_out, x.dtype)), x.dtype)    # one part for each sheet
+    sheets = -(-batch // GROUP)
+    sums = aligned_zeros((sheets, kh * rows, in_vectors(c_out, x.dtype)), x.dtype)
     run(_sum_over_windows, len(sums), (x.reshape(-1), sheet, d_out.reshape(-1), d_out.shape, stride, kh, kw, sums))
-    total = sums.sum(axis=0).reshape(kh, rows, -1)                               # in the same order for any number of threads
+    total = sums.sum(axis=0).reshape(kh, rows, -1)                               # in one order, whoever made them
     return np.ascontiguousarray(total[:, :kw * c_in, :c_out]).reshape(weight.shape)
 
 
@@ -138,7 +139,7 @@ def _parts(length: int, kernel: int, stride: int, padding: int) -> list[Part]:
 def _image_gradient(d_out: Array, cache: Conv2dCache) -> Array:
     x, weight, stride, padding, _ = cache
     kh, kw, c_in, _ = weight.shape
-    d_x = (np.empty if stride <= min(kh, kw) else np.zeros)(x.shape, d_out.dtype)    # a small kernel does not see all pixels
+    d_x = (np.empty if stride <= min(kh, kw) else np.zeros)(x.shape, d_out.dtype)    # a small kernel misses some pixels
     lines, pixels = _parts(x.shape[1], kh, stride, padding), _parts(x.shape[2], kw, stride, padding)
     if not lines or not pixels:
         return d_x
@@ -146,8 +147,8 @@ def _image_gradient(d_out: Array, cache: Conv2dCache) -> Array:
     windows, kernels, row = [], [], 0
     for i in lines:
         for j in pixels:
-            kernel = weight[i.remainder::stride, j.remainder::stride][::-1, ::-1]                # upside down
-            kernels.append(kernel.swapaxes(2, 3).reshape(-1, c_in))                              # (taps C_out, C_in)
+            kernel = weight[i.remainder::stride, j.remainder::stride][::-1, ::-1]            # upside down
+            kernels.append(kernel.swapaxes(2, 3).reshape(-1, c_in))                          # (taps C_out, C_in)
             windows.append(Windows(i.count, j.count, above + i.begin, before + j.begin, 1, i.taps, j.taps, row,
                                    i.first, j.first, stride))
             row += len(kernels[-1])
@@ -159,7 +160,7 @@ def _convolve(
     images: Array, above: int, before: int, windows: list[Windows], weight: Array, bias: Array | None, out: Array
 ) -> None:
     panels = in_panels(weight)                                                   # (V, kh kw C_in, w)
-    begin = aligned_zeros((BLOCK, panels.shape[0] * panels.shape[2]), weight.dtype)       # (8, V w)  what all sums start from
+    begin = aligned_zeros((BLOCK, panels.shape[0] * panels.shape[2]), weight.dtype)      # (8, V w)  where sums start
     if bias is not None:
         begin[:, :weight.shape[1]] = bias
     run(_convolve_sheets, -(-len(images) // GROUP), (
@@ -177,7 +178,7 @@ def _sheet_for(images: Array, above: int, before: int, windows: list[Windows]) -
     last_line = max(w.line + (w.height - 1) * stride + w.kernel_height for w in windows)
     last_pixel = max(w.pixel + (w.width - 1) * stride + w.kernel_width for w in windows)
     pitch = max(before + width, last_pixel - before, max(w.width for w in windows) * stride)
-    pitch = _round_up(pitch, stride)                                             # the windows go on in step in the next image
+    pitch = _round_up(pitch, stride)                                             # so that windows stay in step
     return Sheet(batch, height, width, channels, above, before, max(above + height, last_line), pitch)
 
 
@@ -194,11 +195,12 @@ def _convolve_sheets(first, last, images, sheet, all_windows, panels, begin, out
     line_length = GROUP * sheet.pitch * sheet.channels             # numbers in a line of the sheet
     panel_width = panels.shape[2]
     source = _empty_sheet(sheet, images)
-    sums = aligned(GROUP * sheet.pitch + BLOCK, len(panels) * panel_width, images)    # one line of windows
+    sums = aligned(GROUP * sheet.pitch + BLOCK, len(panels) * panel_width, images)   # one line of windows
     for group in range(first, last):
         count = _fill_sheet(source, images, sheet, group)
         for w in range(len(all_windows)):
-            height, width, line, pixel, stride, kernel_height, kernel_width, weight_row, top, left, step = all_windows[w]
+            height, width, line, pixel, stride, kernel_height, kernel_width, weight_row = all_windows[w][:8]
+            top, left, step = all_windows[w][8:]
             depth = kernel_width * sheet.channels
             places = sheet.pitch // stride                         # windows from one image to the next
             rows = -(-count * places // BLOCK) * BLOCK
@@ -206,9 +208,10 @@ def _convolve_sheets(first, last, images, sheet, all_windows, panels, begin, out
                 start = (line + m * stride) * line_length + pixel * sheet.channels
                 for v in range(len(panels)):
                     column = v * panel_width
-                    sum_products(window(sums, 0, column, rows, panel_width), window(begin, 0, column, BLOCK, panel_width),
-                                 source, start, stride * sheet.channels, 1, kernel_height, line_length,
-                                 window(panels[v], weight_row, 0, kernel_height * depth, panel_width))
+                    right = window(panels[v], weight_row, 0, kernel_height * depth, panel_width)
+                    sum_products(window(sums, 0, column, rows, panel_width),
+                                 window(begin, 0, column, BLOCK, panel_width),
+                                 source, start, stride * sheet.channels, 1, kernel_height, line_length, right)
                 for b in range(count):
                     image = group * GROUP + b
                     place = ((image * out_height + top + m * step) * out_width + left) * out_channels
@@ -226,14 +229,15 @@ def _sum_over_windows(first, last, images, sheet, d_out, d_out_shape, stride, kh
     panel_width = min(2 * lanes_of(sums), columns)
     source = _empty_sheet(sheet, images)
     panels = aligned(-(-columns // panel_width) * height * GROUP * places, panel_width, images)
-    panels = panels.reshape(-1, height * GROUP * places, panel_width)    # d_out; zeros where windows straddle two images
+    panels = panels.reshape(-1, height * GROUP * places, panel_width)    # d_out; 0 where windows straddle two images
     panels[:] = 0
     for group in range(first, last):
         count = _fill_sheet(source, images, sheet, group)
         for y in range(height):
             for b in range(count):
                 place = ((group * GROUP + b) * height + y) * width * channels
-                copy_to_panels(panels, (y * count + b) * places, lattice(d_out, place, width, channels, channels, 1))
+                origin = lattice(d_out, place, width, channels, channels, 1)
+                copy_to_panels(panels, (y * count + b) * places, origin)
         for v in range(len(panels)):
             right = window(panels[v], 0, 0, height * count * places, panel_width)
             for i in range(kh):

@@ -1,7 +1,7 @@
-"""Twin of the linear layer: the equations of `tinymm.functional.linear`, computed in blocks that stay in registers (products.py).
+"""Twin of the linear layer: the equations of `tinymm.functional.linear`, in blocks held in registers (products.py).
 
-The bias is what the sums of a block start from, and d_bias is summed while the rows of d_out are copied, so neither costs a walk of
-its own over a large array.
+The bias is what the sums of a block start from, and d_bias is summed while the rows of d_out are copied, so neither
+costs a walk of its own over a large array.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ from tinymm.kernels.tile_arithmetic import aligned
 
 __all__ = ["LinearCache", "linear_backward", "linear_forward"]
 
-PIECES = 8     # of the rows, whose parts of d_weight are summed apart: always the same, however many threads there are
+PIECES = 8     # of the rows, whose parts of d_weight are summed apart: the same for any number of threads
 ROWS = 64      # rows worked on together: of x and of d_out they fit into a core's nearest cache
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, LinearCache]:
     """Twin of `functional.linear_forward`."""
     if not _fits(x, weight, bias):
-        return readable.linear_forward(x, weight, bias)                          #               which says what is wrong
+        return readable.linear_forward(x, weight, bias)                          #               says what is wrong
     out = _product(x, weight, bias)                                              # (..., D_out)  F1, F2
     return out, LinearCache(x, weight, bias)
 
@@ -34,8 +34,8 @@ def linear_backward(d_out: Array, cache: LinearCache) -> tuple[Array, Array, Arr
     """Twin of `functional.linear_backward`."""
     x, weight, bias = cache
     d_out = np.ascontiguousarray(d_out)
-    d_weight, d_bias = _parameter_gradients(x, d_out, bias is not None)          # (D_in, D_out), (D_out,)   undoes F1, F2
-    d_x = _product(d_out, weight.T, None)                                        # (..., D_in)               undoes F1
+    d_weight, d_bias = _parameter_gradients(x, d_out, bias is not None)          # (D_in, D_out), (D_out,) undoes F1, F2
+    d_x = _product(d_out, weight.T, None)                                        # (..., D_in)             undoes F1
     return d_x, d_weight, d_bias
 
 
@@ -60,13 +60,14 @@ def _product(x: Array, weight: Array, bias: Array | None) -> Array:
 
 def _parameter_gradients(x: Array, d_out: Array, has_bias: bool) -> tuple[Array, Array | None]:
     d_in, width = x.shape[-1], d_out.shape[-1]
-    rows, d_rows = np.ascontiguousarray(x).reshape(-1, d_in), d_out.reshape(-1, width)    # (N, D_in), (N, D_out)
+    rows, d_rows = np.ascontiguousarray(x).reshape(-1, d_in), d_out.reshape(-1, width)   # (N, D_in), (N, D_out)
     blocks = -(-d_in // BLOCK) * BLOCK
     if blocks > d_in:                                                            # whole blocks of rows of d_weight
         rows = np.concatenate([rows, np.zeros((len(rows), blocks - d_in), x.dtype)], axis=1)
-    sums = aligned_zeros((PIECES, blocks + 1, in_vectors(width, x.dtype)), x.dtype)       # (P, D_in + padding + 1, D_out + padding)
+    # (P, D_in + padding + 1, D_out + padding): parts of d_weight, and in the last row of d_bias
+    sums = aligned_zeros((PIECES, blocks + 1, in_vectors(width, x.dtype)), x.dtype)
     run(_gradient_pieces, PIECES, (rows.reshape(-1), d_rows, sums))
-    total = sums.sum(axis=0)                                                     # in the order of the pieces, whoever made them
+    total = sums.sum(axis=0)                                                     # in one order, whoever made them
     return np.ascontiguousarray(total[:d_in, :width]), total[blocks, :width].copy() if has_bias else None
 
 
@@ -78,16 +79,18 @@ def _product_rows(first, last, x, panels, begin, out):
     for row in range(first * ROWS, min(last * ROWS, n_rows), ROWS):
         whole = min(ROWS, n_rows - row) // BLOCK * BLOCK                         # rows in whole blocks
         for v in range(panels.shape[0]):
-            panel, begin_v, used = window(panels[v], 0, 0, depth, width), window(begin, 0, v * width, BLOCK, width), min(width, columns - v * width)
-            if used == lanes_of(out) or used == 2 * lanes_of(out):                 # one vector or two: straight into `out`
+            panel, begin_v = window(panels[v], 0, 0, depth, width), window(begin, 0, v * width, BLOCK, width)
+            used = min(width, columns - v * width)
+            if used == lanes_of(out) or used == 2 * lanes_of(out):               # whole vectors: straight into `out`
                 sum_products(window(out, row, v * width, whole, used), begin_v, x, row * depth, depth, 1, 1, 0, panel)
             else:
                 for b in range(row, row + whole, BLOCK):
                     sum_products(window(block, 0, 0, BLOCK, width), begin_v, x, b * depth, depth, 1, 1, 0, panel)
                     copy_rows(window(out, b, v * width, BLOCK, used), window(block, 0, 0, BLOCK, used))
-            if row + whole < min(row + ROWS, n_rows):                            # the last rows: a block that overlaps the one before it
+            if row + whole < min(row + ROWS, n_rows):                            # the last rows, in a block with others
                 left = n_rows - row - whole
-                sum_products(window(block, 0, 0, BLOCK, width), begin_v, x, (n_rows - BLOCK) * depth, depth, 1, 1, 0, panel)
+                start = (n_rows - BLOCK) * depth
+                sum_products(window(block, 0, 0, BLOCK, width), begin_v, x, start, depth, 1, 1, 0, panel)
                 copy_rows(window(out, n_rows - left, v * width, left, used), window(block, BLOCK - left, 0, left, used))
 
 
@@ -110,4 +113,5 @@ def _gradient_pieces(first, last, x, d_out, sums):
             copy_to_panels(panels, 0, window(d_out, row, 0, count, columns))
             for v in range(len(panels)):
                 total = window(sums[piece], 0, v * width, d_in, min(width, sums.shape[2] - v * width))
-                sum_products(total, total, x, row * d_in, 1, d_in, 1, 0, window(panels[v], 0, 0, count, width))   # undoes F1
+                right = window(panels[v], 0, 0, count, width)
+                sum_products(total, total, x, row * d_in, 1, d_in, 1, 0, right)  # x^T d_out: undoes F1

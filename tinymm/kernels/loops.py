@@ -18,16 +18,19 @@ from numba.core import config
 
 from tinymm.kernels.compilation import OPTIONS, Kernel, _announced, _with_cache
 
-ROWS = 512           # rows that are summed in one piece: with 64 columns of float32 they fill 128 kB, part of a core's cache
-AT_ONCE = 32_768     # numbers that a thread should get at least, since handing it work takes as long as some 10,000 additions
+ROWS = 512           # rows that are summed in one piece: with 64 columns of float32 they fill 128 kB, part of a cache
+AT_ONCE = 32_768     # numbers that a thread should get at least: handing it work takes as long as some 10,000 additions
 
-# What the compiler may assume: a sum may be made in any order (so 8 or 16 partial sums grow side by side), and a * b + c fused.
+# What the compiler may do: make a sum in any order (so that 8 or 16 partial sums grow side by side), fuse a * b + c.
 # Unlike the full `fastmath` this keeps NaN and inf, by which training notices that it has gone wrong.
 LOOP_OPTIONS = OPTIONS | {"fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
 class Loop(Kernel):
-    """A kernel for C-contiguous arrays, which the compiler must know to make vector instructions; for others it compiles once more."""
+    """A kernel for C-contiguous arrays, which the compiler must know to make vector instructions.
+
+    For arrays of another layout it is compiled once more, and slower.
+    """
 
     def __init__(self, function: Callable):
         self.function = function
@@ -37,7 +40,8 @@ class Loop(Kernel):
     def for_arguments(self, arguments: tuple) -> Callable:
         if self.dispatcher is None:
             return self.function
-        key = tuple([(a.dtype, a.ndim, a.flags.c_contiguous) if isinstance(a, np.ndarray) else type(a) for a in arguments])
+        key = tuple([(a.dtype, a.ndim, a.flags.c_contiguous) if isinstance(a, np.ndarray) else type(a)
+                     for a in arguments])
         entry_point = self.entry_points.get(key)
         if entry_point is None:
             signature = tuple(_type_of(a) for a in arguments)
@@ -73,5 +77,6 @@ def pieces_at_once(rows: np.ndarray) -> int:
 
 def _type_of(argument: Any) -> numba.types.Type:
     if isinstance(argument, np.ndarray):
-        return numba.types.Array(numba.from_dtype(argument.dtype), argument.ndim, "C" if argument.flags.c_contiguous else "A")
+        layout = "C" if argument.flags.c_contiguous else "A"
+        return numba.types.Array(numba.from_dtype(argument.dtype), argument.ndim, layout)
     return numba.typeof(argument)

@@ -33,8 +33,8 @@ def cross_entropy_forward(
     targets = labels.reshape(-1)[places].astype(np.int64)                        # (M,)
     probabilities = np.empty((len(places), logits.shape[-1]), logits.dtype)      # (M, V)
     losses = np.empty(len(places), logits.dtype)                                 # (M,)
-    run(_cross_entropy_forward, len(places), (rows_of(logits), places, targets, float(label_smoothing), probabilities, losses),
-        rows_at_once(probabilities))
+    arguments = (rows_of(logits), places, targets, float(label_smoothing), probabilities, losses)
+    run(_cross_entropy_forward, len(places), arguments, rows_at_once(probabilities))
     loss = losses.sum() / logits.dtype.type(max(len(places), 1))                 # ()        F9  the mean
     return loss, CrossEntropyCache(probabilities, targets, places, logits.shape, label_smoothing)
 
@@ -44,8 +44,8 @@ def cross_entropy_backward(d_out: float, cache: CrossEntropyCache) -> Array:
     probabilities, targets, places, shape, label_smoothing = cache
     each = float(d_out) / max(len(places), 1)                                    #           undoes F9
     d_logits = np.zeros(shape, probabilities.dtype)                              # (..., V)
-    run(_cross_entropy_backward, len(places), (probabilities, places, targets, float(label_smoothing), each, rows_of(d_logits)),
-        rows_at_once(probabilities))
+    arguments = (probabilities, places, targets, float(label_smoothing), each, rows_of(d_logits))
+    run(_cross_entropy_backward, len(places), arguments, rows_at_once(probabilities))
     return d_logits
 
 
@@ -82,4 +82,4 @@ def _cross_entropy_backward(first, last, probabilities, places, targets, smoothi
         row = places[m]
         for v in range(classes):
             d_x[row, v] = (probabilities[m, v] - smoothing / classes) * each     # p - y: the even part of y ...
-        d_x[row, targets[m]] -= (1 - smoothing) * each                           # ... and the label. Undoes F8 ... F1 at once
+        d_x[row, targets[m]] -= (1 - smoothing) * each                           # ... and the label. Undoes F10 to F1

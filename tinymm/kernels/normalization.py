@@ -1,7 +1,8 @@
 """Twins of layer norm and batch norm.
 
-The equations are those of `tinymm.functional.normalization`. The caches keep x itself instead of the normalized x, which is
-quickly made again: (x - mean) * rstd. Writing it to memory and reading it back would cost more than computing it twice.
+The equations are those of `tinymm.functional.normalization`. The caches keep x itself instead of the normalized x,
+which is quickly made again: (x - mean) * rstd. Writing it to memory and reading it back would cost more than computing
+it twice.
 
 Sums over all rows are made in pieces of `ROWS` rows, which stay in the processor's cache while they are read twice.
 """
@@ -41,7 +42,7 @@ def layer_norm_backward(d_out: Array, cache: LayerNormCache) -> tuple[Array, Arr
     d_rows = np.ascontiguousarray(d_out).reshape(rows.shape)                     # (N, D)
     d_x = np.empty_like(d_rows)                                                  # (N, D)
     sums = np.zeros((2, pieces_of(rows), rows.shape[1]), x.dtype)                  # (2, P, D)
-    run(_layer_norm_backward, pieces_of(rows), (d_rows, rows, mean, rstd, gain, d_x, sums[0], sums[1]), pieces_at_once(rows))
+    run(_layer_norm_backward, pieces_of(rows), (d_rows, rows, mean, rstd, gain, d_x, *sums), pieces_at_once(rows))
     d_gain, d_bias = sums.sum(axis=1)                                            # (D,)
     return d_x.reshape(x.shape), d_gain, d_bias
 
@@ -109,7 +110,8 @@ def batch_norm_forward(
     readable._check_last_axis(x, gain=gain, bias=bias, running_mean=running_mean, running_variance=running_variance)
     count = x.size // x.shape[-1]
     if training and count < 2:
-        return readable.batch_norm_forward(x, gain, bias, running_mean, running_variance, training)    # says what is wrong
+        # It says what is wrong.
+        return readable.batch_norm_forward(x, gain, bias, running_mean, running_variance, training)
     x = np.ascontiguousarray(x)
     rows, n = _long_rows(x)                                                      # (N / n, n C)
 
@@ -135,10 +137,11 @@ def batch_norm_backward(d_out: Array, cache: BatchNormCache) -> tuple[Array, Arr
     count = x.size // x.shape[-1]
 
     sums = np.zeros((2, pieces_of(rows), rows.shape[1]), x.dtype)                # (2, P, n C)
-    run(_batch_norm_sums, pieces_of(rows), (d_rows, rows, np.tile(mean, n), np.tile(rstd, n), *sums), pieces_at_once(rows))
+    arguments = (d_rows, rows, np.tile(mean, n), np.tile(rstd, n), *sums)
+    run(_batch_norm_sums, pieces_of(rows), arguments, pieces_at_once(rows))
     d_gain, d_bias = sums.reshape(2, -1, x.shape[-1]).sum(axis=1)                # (C,)        undoes F6
-    no_use = float(training) / count                                             #             in evaluation mean and variance
-    shift, stretch = no_use * d_bias, no_use * d_gain                            # (C,)        are constants
+    part = float(training) / count                                               #             0 in evaluation, when
+    shift, stretch = part * d_bias, part * d_gain                                # (C,)        the statistics are constants
     d_x = np.empty_like(rows)                                                    # (N / n, n C)
     vectors = [np.tile(v, n) for v in (mean, gain * rstd, shift, rstd * stretch)]               # (n C,)
     run(_batch_norm_backward, len(rows), (d_rows, rows, *vectors, d_x), rows_at_once(rows))      # undoes F6 to F1
@@ -162,7 +165,7 @@ def _sums_of_pieces(first, last, x, means, squares):
 
 
 def _join_pieces(means: Array, squares: Array, n_rows: int, channels: int) -> tuple[Array, Array]:
-    """Mean and variance of each channel from those of the pieces (Chan, Golub & LeVeque 1983, eq. 2.1, for many pieces).
+    """Mean and variance of each channel from those of the pieces (Chan, Golub & LeVeque 1983, eq. 2.1, for many).
 
     The sum of squares around the common mean is that around each piece's own, plus what the own means are off.
     """
@@ -202,7 +205,7 @@ def _batch_norm_backward(first, last, d_out, x, mean, scale, shift, stretch, d_x
 
 
 def _long_rows(x: Array) -> tuple[Array, int]:
-    """(..., C) -> (N / n, n C), and n: short rows side by side as one long row, for the inner loops to be long enough."""
+    """(..., C) -> (N / n, n C), and n: short rows side by side as one long row, since short inner loops are slow."""
     channels, n = x.shape[-1], 1
     while 2 * n * channels <= 256 and x.size // channels % (2 * n) == 0:
         n *= 2

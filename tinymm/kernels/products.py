@@ -1,12 +1,12 @@
 """The micro-kernel of the linear layer and of convolution: a small block of a matrix product, held in vector registers.
 
-A processor can do two fused multiply-adds of a whole vector at a time, but only if it need not fetch or store a number for each.
-8 rows by 2 vectors of sums fill 16 registers and share each number that is fetched: 2 vectors of the right matrix
-and 8 numbers of the left one serve 16 multiply-adds. A BLAS library does the same; it is made for large square matrices, while
-ours are thousands of rows by 16 to 256 columns, and come with a bias to add and a gradient to sum.
+A processor can do two fused multiply-adds of a whole vector at a time, but only if it need not fetch or store a number
+for each. 8 rows by 2 vectors of sums fill 16 registers and share each number that is fetched: 2 vectors of the right
+matrix and 8 numbers of the left one serve 16 multiply-adds. A BLAS library does the same; it is made for large square
+matrices, while ours are thousands of rows by 16 to 256 columns, and come with a bias to add and a gradient to sum.
 
-The right matrix is cut into *panels*, two vectors of columns wide, one after the other in memory: `DEPTH` rows of a panel
-stay in the processor's nearest cache while many blocks of rows pass by.
+The right matrix is cut into *panels*, two vectors of columns wide, one after the other in memory: `DEPTH` rows of a
+panel stay in the processor's nearest cache while many blocks of rows pass by.
 """
 
 import numpy as np
@@ -42,14 +42,14 @@ def _sum_stretches(out, begin, source, start, row_step, column_step, lines, line
     lines_at_once = lines if lines * depth <= DEPTH else 1
     depth_at_once = depth if lines_at_once > 1 else DEPTH
     for n in range(0, lines, lines_at_once):
-        for k in range(0, depth, depth_at_once):                       # one stretch of the panel; in between the sums wait in `out`
+        for k in range(0, depth, depth_at_once):                       # one stretch of the panel
             first = start + n * line_step + k * column_step
             right = window(panel, n * depth + k, 0, lines_at_once * min(depth_at_once, depth - k), panel.shape[1])
-            before = begin if n == 0 and k == 0 else out
+            before = begin if n == 0 and k == 0 else out               # between two stretches the sums wait in `out`
             for row in range(0, out.shape[0], BLOCK):
                 before_row = row if before.shape[0] > BLOCK else 0
-                _sum_block(out, row, before, before_row, source, first + row * row_step, row_step, column_step, lines_at_once, line_step,
-                           right, vectors)
+                _sum_block(out, row, before, before_row, source, first + row * row_step, row_step, column_step,
+                           lines_at_once, line_step, right, vectors)
 
 
 @compiled
@@ -79,11 +79,12 @@ def copy_rows(target, origin):
 
 @compiled
 def copy_to_panels(panels, row, origin):
-    """panels[v, row + n, c] = origin[n, v w + c]; the last columns of the panels may have no counterpart and are left as they are."""
+    """panels[v, row + n, c] = origin[n, v w + c]. Further columns of the panels are left as they are."""
     width = panels.shape[2]
     for v in range(panels.shape[0]):
         columns = min(width, origin.shape[1] - v * width)
-        copy_rows(window(panels[v], row, 0, origin.shape[0], columns), window(origin, 0, v * width, origin.shape[0], columns))
+        part = window(origin, 0, v * width, origin.shape[0], columns)
+        copy_rows(window(panels[v], row, 0, origin.shape[0], columns), part)
 
 
 def in_vectors(columns: int, dtype: np.dtype) -> int:

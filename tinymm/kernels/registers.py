@@ -261,6 +261,20 @@ def exp_of_number(typing, x):
     return x(x), generate
 
 
+@machine_code(np.sum)
+def sum_of_lanes(typing, tile):
+    """The sum of all numbers of the tile."""
+    def generate(context, builder, signature, arguments):
+        function = builder.module.declare_intrinsic(
+            f"llvm.vector.reduce.fadd.v{tile.vector.count}{'f32' if tile.dtype == types.float32 else 'f64'}", (),
+            ir.FunctionType(tile.vector.element, [tile.vector.element, tile.vector]))
+        total = ir.Constant(tile.vector.element, 0.0)
+        for vector in _unpack(builder, tile, arguments[0]):
+            total = builder.call(function, [total, vector], fastmath=("reassoc",))      # pairs of halves, not one lane after the other
+        return total
+    return tile.dtype(tile), generate
+
+
 @machine_code(np.transpose)
 def transpose(typing, tile):
     """Swap rows and columns of a square tile (as many rows as lanes, one vector each), by shuffling halves, quarters, ..."""

@@ -12,11 +12,11 @@ many columns are computed side by side, one in each lane of a vector: no sum or 
 
 import numpy as np
 
-from tinymm.kernels.compilation import compiled, compiled_sum
+from tinymm.kernels.compilation import compiled, compiled_sum, inlined
 from tinymm.kernels.registers import (
     EIGHT, FOUR, ONE, REGISTERS, TWO, add, add_outer_product, exp, exp_of_number, filled, lanes_of, larger, load, load_square,
     multiply, row_of, scaled, stack_block,
-    STACK_COLUMNS, store, subtract, transpose, window,
+    STACK_COLUMNS, store, subtract, sum_of_lanes, transpose, window,
 )
 
 SIMD = "simd"           # a word, because numba compiles for each value of a word that is passed (see compilation.py)
@@ -145,9 +145,11 @@ def softmax_step(scores, highest, total, rescale, simd):
         while vectors >= 4:
             _softmax_in_registers(scores, highest, total, rescale, column, FOUR)
             vectors, column = vectors - 4, column + 4 * lanes
-        while vectors >= 1:
+        if vectors >= 2:
+            _softmax_in_registers(scores, highest, total, rescale, column, TWO)
+            vectors, column = vectors - 2, column + 2 * lanes
+        if vectors == 1:
             _softmax_in_registers(scores, highest, total, rescale, column, ONE)
-            vectors, column = vectors - 1, column + lanes
 
 
 @compiled
@@ -215,7 +217,7 @@ def softmax_gradient(scores, d_weights, highest, inner, simd):
 
 # ---- copies into scratch memory
 
-@compiled
+@inlined
 def copy_row(target, i, source, r, factor, simd):
     """target[i] = factor * source[r] as far as both reach, and zeros in what is left of target[i]."""
     width = min(target.shape[1], source.shape[1])
@@ -270,11 +272,23 @@ def scale_rows(array, factors, simd):
             copy_row(array, i, array, i, factors[0, i], simd)
 
 
+@inlined
+def dot(left, i, right, r, simd):
+    """left[i] . right[r], as far as right reaches."""
+    first, total = 0, left.dtype.type(0)
+    if simd is not None:
+        first = right.shape[1] // lanes_of(left) * lanes_of(left)
+        sums = filled(left, 0.0, ONE, ONE)
+        for j in range(0, first, lanes_of(left)):
+            sums = add(sums, multiply(load(left, i, j, ONE, ONE), load(right, r, j, ONE, ONE)))
+        total = sum_of_lanes(sums)
+    return total + _dot_in_loops(row_of(left, i), row_of(right, r), first, right.shape[1])
+
+
 @compiled_sum
-def dot(a, b, n):
-    """a[0] b[0] + ... + a[n - 1] b[n - 1]"""
-    total = a[0] * b[0]
-    for j in range(1, n):
+def _dot_in_loops(a, b, first, last):
+    total = a.dtype.type(0)
+    for j in range(first, last):
         total += a[j] * b[j]
     return total
 

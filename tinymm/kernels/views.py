@@ -1,4 +1,4 @@
-"""Views of flat arrays, as the kernels of convolution need them: without the price of a slice (no reference count, no check of bounds).
+"""Views of flat arrays, as the matrix products need them: without the price of a slice (no reference count, no check).
 
 As in registers.py each has a plain-Python twin above it, which takes over when NUMBA_DISABLE_JIT=1.
 """
@@ -33,7 +33,10 @@ def _lattice(flat, start, rows, row_step, columns, column_step):
 
 @machine_code(_lattice)
 def lattice(typing, flat, start, rows, row_step, columns, column_step):
-    """The matrix of the numbers flat[start + r * row_step + c * column_step]. Rows may overlap; the array must outlive the view."""
+    """The matrix of the numbers flat[start + r * row_step + c * column_step]. Rows may overlap.
+
+    The array must outlive the view.
+    """
     view = types.Array(flat.dtype, 2, "A")
 
     def generate(context, builder, signature, arguments):
