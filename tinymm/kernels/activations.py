@@ -36,16 +36,17 @@ def relu_backward(d_out: Array, cache: ReluCache) -> Array:
 
 @Loop
 def _relu_forward(first, last, x, out):
-    x, out = x[first:last], out[first:last]
+    x, out, zero = x[first:last], out[first:last], x.dtype.type(0)
     for i in range(x.size):
-        out[i] = 0 if x[i] <= 0 else x[i]                      # F1  asked this way round, NaN stays NaN
+        out[i] = zero if x[i] <= zero else x[i]                # F1  asked this way round, NaN stays NaN
 
 
 @Loop
 def _relu_backward(first, last, d_out, out, d_x):
     d_out, out, d_x = d_out[first:last], out[first:last], d_x[first:last]
+    zero, one = out.dtype.type(0), out.dtype.type(1)
     for i in range(d_x.size):
-        d_x[i] = d_out[i] * (1 if out[i] > 0 else 0)           # undoes F1
+        d_x[i] = d_out[i] * (one if out[i] > zero else zero)   # undoes F1
 
 
 class GeluCache(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 
 from tinymm.functional.attention import Array
 from tinymm.kernels.compilation import Kernel, compiled
-from tinymm.kernels.registers import borrowed, head_of, row_of, window
+from tinymm.kernels.registers import borrowed, head_of, keep_until_here, row_of, window
 from tinymm.kernels.tile_arithmetic import (
     add_product, aligned, copy_row, copy_rows, copy_transposed, dot, fill_rows, scale_rows, softmax_gradient, softmax_step,
 )
@@ -58,15 +58,11 @@ def forward_blocks(first, last, q, k, v, mask, mask_index, masked, causal, scale
         out: (B, H, T, V).   highest, total: (B, H, T), all three written.
     """
     width, value_width = round_up(q.shape[3], STRIP), round_up(v.shape[3], STRIP)
-    _forward_blocks(first, last, q, k, v, mask, mask_index, masked, causal, scale, out, highest, total, ForwardScratch(
+    memory = ForwardScratch(
         queries=aligned(QUERY_BLOCK, width, q), queries_t=aligned(width, QUERY_BLOCK, q),
         values=aligned(k.shape[2], value_width, q), weights=aligned(KEY_TILE, QUERY_BLOCK, q),
         highest=aligned(1, QUERY_BLOCK, q), total=aligned(1, QUERY_BLOCK, q), rescale=aligned(1, QUERY_BLOCK, q),
-        out=aligned(QUERY_BLOCK, value_width, q)), simd)
-
-
-@compiled
-def _forward_blocks(first, last, q, k, v, mask, mask_index, masked, causal, scale, out, highest, total, memory, simd):
+        out=aligned(QUERY_BLOCK, value_width, q))
     scratch = borrowed(memory)
     heads, blocks = q.shape[1], -(-q.shape[2] // QUERY_BLOCK)
     for piece in range(first, last):
@@ -76,6 +72,7 @@ def _forward_blocks(first, last, q, k, v, mask, mask_index, masked, causal, scal
             copy_rows(scratch.values, head_of(v, b, h), simd)
         forward_block(head_of(q, b, h), head_of(k, b, h), head_of(mask, 0, mask_index[b, h]), masked, causal, scale,
                       block * QUERY_BLOCK, head_of(out, b, h), head_of(highest, b, h), head_of(total, b, h), scratch, simd)
+    keep_until_here(memory)
 
 
 @compiled
@@ -155,18 +152,12 @@ def backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scale
         d_q: (B, H, T, K), written.   d_k: (B, H, S, K) and d_v: (B, H, S, V), written; here K and V are rounded up to whole vectors.
     """
     width, value_width = round_up(q.shape[3], STRIP), round_up(v.shape[3], STRIP)
-    _backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scale, out, highest, total, d_out,
-                    query_parts, key_parts, d_q, d_k, d_v, BackwardScratch(
+    memory = BackwardScratch(
         queries=aligned(QUERY_BLOCK, width, q), queries_t=aligned(width, QUERY_BLOCK, q),
         d_out=aligned(QUERY_BLOCK, value_width, q), d_out_t=aligned(value_width, QUERY_BLOCK, q),
         keys=aligned(k.shape[2], width, q), weights=aligned(KEY_TILE, QUERY_BLOCK, q), d_scores=aligned(KEY_TILE, QUERY_BLOCK, q),
         highest=aligned(1, QUERY_BLOCK, q), inner=aligned(1, QUERY_BLOCK, q), d_queries=aligned(QUERY_BLOCK, width, q),
-        touched=aligned(1, round_up(-(-k.shape[2] // KEY_TILE), STRIP), q)), simd)
-
-
-@compiled
-def _backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scale, out, highest, total, d_out,
-                    query_parts, key_parts, d_q, d_k, d_v, memory, simd):
+        touched=aligned(1, round_up(-(-k.shape[2] // KEY_TILE), STRIP), q))
     scratch = borrowed(memory)
     heads, T, S = q.shape[1], q.shape[2], k.shape[2]
     for piece in range(first, last):
@@ -187,6 +178,7 @@ def _backward_parts(first, last, q, k, v, mask, mask_index, masked, causal, scal
             if query_parts == 1 and scratch.touched[0, s0 // KEY_TILE] == 0:      # keys that no query has seen
                 fill_rows(head_of(d_k, b, h), s0, min(s0 + KEY_TILE, s_last), 0)
                 fill_rows(head_of(d_v, b, h), s0, min(s0 + KEY_TILE, s_last), 0)
+    keep_until_here(memory)
 
 
 @compiled

@@ -5,6 +5,9 @@ more is needed than a loop that does all operations while a number is in a regis
 array once for every operation. A loop is written as the share of one thread, `loop(first, last, *arrays)`, for
 `threads.run`.
 
+numba, unlike NumPy, computes float32 with a plain integer or with a Python float in float64, at half the speed or less.
+The loops therefore make their constants in the dtype of the array: `x.dtype.type(1)`.
+
 Sums over all rows must not depend on the number of threads, not even in their last bit: they are made in pieces of
 `ROWS` rows, whoever works on them, and the pieces are added in order.
 """

@@ -33,18 +33,20 @@ def cross_entropy_forward(
     targets = labels.reshape(-1)[places].astype(np.int64)                        # (M,)
     probabilities = np.empty((len(places), logits.shape[-1]), logits.dtype)      # (M, V)
     losses = np.empty(len(places), logits.dtype)                                 # (M,)
-    arguments = (rows_of(logits), places, targets, float(label_smoothing), probabilities, losses)
+    arguments = (rows_of(logits), places, targets, logits.dtype.type(label_smoothing), probabilities, losses)
     run(_cross_entropy_forward, len(places), arguments, rows_at_once(probabilities))
-    loss = losses.sum() / logits.dtype.type(max(len(places), 1))                 # ()        F9  the mean
+    loss = losses.sum() / logits.dtype.type(max(len(places), 1))                 # ()        F10 the mean
     return loss, CrossEntropyCache(probabilities, targets, places, logits.shape, label_smoothing)
 
 
 def cross_entropy_backward(d_out: float, cache: CrossEntropyCache) -> Array:
     """Twin of `functional.cross_entropy_backward`."""
     probabilities, targets, places, shape, label_smoothing = cache
-    each = float(d_out) / max(len(places), 1)                                    #           undoes F9
+    each = float(d_out) / max(len(places), 1)                                    #           undoes F10
     d_logits = np.zeros(shape, probabilities.dtype)                              # (..., V)
-    arguments = (probabilities, places, targets, float(label_smoothing), each, rows_of(d_logits))
+    of_label, of_all = (1 - label_smoothing) * each, label_smoothing / shape[-1] * each
+    constants = (probabilities.dtype.type(constant) for constant in (each, of_label, of_all))
+    arguments = (probabilities, places, targets, *constants, rows_of(d_logits))
     run(_cross_entropy_backward, len(places), arguments, rows_at_once(probabilities))
     return d_logits
 
@@ -65,21 +67,22 @@ def _cross_entropy_forward(first, last, x, places, targets, smoothing, probabili
             shifts += shifted
             probabilities[m, v] = np.exp(shifted)                                # F4
             total += probabilities[m, v]                                         # F5
-        if not total > 0:
-            total = zero + 1
+        if total == 0:                                                           #     but a NaN stays one
+            total = x.dtype.type(1)
         for v in range(classes):
             probabilities[m, v] /= total
         loss = np.log(total) - (x[row, targets[m]] - highest)                    # F6, F7
         if smoothing > 0:
-            loss = (1 - smoothing) * loss + smoothing * (np.log(total) - shifts / classes)    # F8
+            spread = np.log(total) - shifts / x.dtype.type(classes)              # F8
+            loss += smoothing * (spread - loss)                                  # F9
         losses[m] = loss
 
 
 @Loop
-def _cross_entropy_backward(first, last, probabilities, places, targets, smoothing, each, d_x):
+def _cross_entropy_backward(first, last, probabilities, places, targets, each, of_label, of_all, d_x):
     classes = probabilities.shape[1]
     for m in range(first, last):
         row = places[m]
         for v in range(classes):
-            d_x[row, v] = (probabilities[m, v] - smoothing / classes) * each     # p - y: the even part of y ...
-        d_x[row, targets[m]] -= (1 - smoothing) * each                           # ... and the label. Undoes F10 to F1
+            d_x[row, v] = probabilities[m, v] * each - of_all                    # p - y: the even part of y ...
+        d_x[row, targets[m]] -= of_label                                         # ... and the label. Undoes F10 to F1

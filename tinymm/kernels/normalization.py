@@ -59,7 +59,7 @@ def _layer_norm_forward(first, last, x, gain, bias, eps, out, means, rstds):
         for i in range(width):
             centred = x[row, i] - mean                                           # F2
             total += centred * centred
-        rstd = 1 / np.sqrt(total / x.dtype.type(width) + eps)                    # F3, F4
+        rstd = x.dtype.type(1) / np.sqrt(total / x.dtype.type(width) + eps)      # F3, F4
         for i in range(width):
             out[row, i] = (x[row, i] - mean) * rstd * gain[i] + bias[i]          # F5, F6
         means[row], rstds[row] = mean, rstd

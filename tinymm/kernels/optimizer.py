@@ -43,7 +43,7 @@ def adamw_update(
 def _adamw(first, last, value, gradient, first_moment, second_moment, beta1, beta2, correction, eps, rate, keep):
     value, gradient = value[first:last], gradient[first:last]
     first_moment, second_moment = first_moment[first:last], second_moment[first:last]
-    one = beta1 * 0 + 1
+    one = value.dtype.type(1)                                                    # a plain 1 would make all float64
     for i in range(value.size):
         g = gradient[i]
         m = beta1 * first_moment[i] + (one - beta1) * g                          # U1

@@ -33,9 +33,9 @@ def _widest_vector() -> tuple[int, int]:
         features = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
     else:
         features = {name for name, present in binding.get_host_cpu_features().items() if present}
-    if "avx512f" in features:
+    if "avx512f" in features and config.ENABLE_AVX:
         return 64, 32
-    if "avx2" in features:
+    if "avx2" in features and config.ENABLE_AVX:
         return 32, 16
     return 16, 32 if "neon" in features else 16
 
@@ -327,6 +327,14 @@ def borrowed(typing, arrays):
     return views(arrays), generate
 
 
+@machine_code(lambda arrays: None)
+def keep_until_here(typing, arrays):
+    """Does nothing, but arrays that are named here are not given back before."""
+    def generate(context, builder, signature, arguments):
+        return context.get_dummy_value()
+    return types.void(arrays), generate
+
+
 def _head_of(array, b, h):
     return array[b, h]
 
@@ -424,7 +432,7 @@ def _constant(type_, value, dtype=None):
 
 def _multiply_add(builder, x, y, z):
     lanes_, scalar = (f"v{x.type.count}", x.type.element) if isinstance(x.type, ir.VectorType) else ("", x.type)
-    name = f"llvm.fma.{lanes_}{'f32' if isinstance(scalar, ir.FloatType) else 'f64'}"
+    name = f"llvm.fmuladd.{lanes_}{'f32' if isinstance(scalar, ir.FloatType) else 'f64'}"    # fused where the processor can
     return builder.call(builder.module.declare_intrinsic(name, (), ir.FunctionType(x.type, [x.type] * 3)), [x, y, z])
 
 
