@@ -215,7 +215,8 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--picture", metavar="PNG", type=_png, help="also draw how each of them learnt, into this file")
     compare.set_defaults(run=run_compare)
 
-    commands.add_parser("bench", help="measure speed, beside NumPy and, if installed, PyTorch and JAX")
+    bench = commands.add_parser("bench", help="measure speed, beside NumPy and, if installed, PyTorch and JAX")
+    bench.add_argument("what", choices=("attention", "step"), help="`tinymm bench attention --help` tells more")
     return parser
 
 

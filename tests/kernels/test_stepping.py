@@ -28,9 +28,11 @@ def test_both_rungs_as_plain_python():
 @pytest.mark.parametrize("forward", ["attention_forward", "readable_attention_forward"])
 def test_the_debugger_stops_inside(forward, tmp_path):
     program = tmp_path / "program.py"
-    program.write_text(f"import numpy as np\nfrom tinymm import kernels\nx = np.ones((1, 2, 3, 4))\nkernels.{forward}(x, x, x, causal=True)\n")
-    printed = run("-m", "pdb", "-c", "b tinymm.kernels.attention_tiles.score_tile", "-c", "c", "-c", "c", "-c", "p left.shape, right.shape[0]",
-                  "-c", "q", str(program), NUMBA_DISABLE_JIT="1", PYTHONPATH=str(ROOT))
+    program.write_text(f"import numpy as np, tinymm.kernels.attention_tiles\nx = np.ones((1, 2, 3, 4))\n"
+                       f"tinymm.kernels.{forward}(x, x, x, causal=True)\n")
+    commands = ["n", "b tinymm.kernels.attention_tiles.score_tile", "c", "p left.shape, right.shape[0]", "q"]
+    printed = run("-m", "pdb", *[word for command in commands for word in ("-c", command)], str(program),
+                  NUMBA_DISABLE_JIT="1", PYTHONPATH=str(ROOT))
     assert "((3, 4), 4)" in printed
 
 

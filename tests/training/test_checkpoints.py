@@ -148,16 +148,16 @@ def test_a_foreign_checkpoint(damaged):
     assert "lm_head.weight" in one_sentence(damaged.path)
     save_file(arrays | {"words.weight": np.zeros((3, 3), np.float32)}, damaged.weights)
     assert "words.weight has shape (3, 3)" in one_sentence(damaged.path)
-    del arrays["head.bias"]
+    del arrays["head_bias"]
     save_file(arrays, damaged.weights)
-    assert "missing ['head.bias']" in one_sentence(damaged.path)
+    assert "missing ['head_bias']" in one_sentence(damaged.path)
 
 
 def test_weights_that_are_not_finite(damaged):
     arrays = load_file(damaged.weights)
-    arrays["head.bias"][0] = np.nan
+    arrays["head_bias"][0] = np.nan
     save_file(arrays, damaged.weights)
-    assert "head.bias" in one_sentence(damaged.path) and "not finite" in one_sentence(damaged.path)
+    assert "head_bias" in one_sentence(damaged.path) and "not finite" in one_sentence(damaged.path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00", '{"format": 1', "[" * 100_000])

@@ -118,7 +118,7 @@ def test_a_bad_number_deep_in_the_model_is_named(tmp_path):
 
     def broken(batch, rng):
         if task.now == 7:
-            task.model.blocks[0].attention.sublayer.query.weight.value[...] *= 1e38
+            task.model.blocks[0].attention.sublayer.query.weight.value[...] *= 3e38
         return step(batch, rng)
 
     def batch_of(step_number, batch=task.batch):
@@ -158,7 +158,7 @@ def test_the_two_losses_are_weighed_and_the_gradient_is_that_of_their_sum():
     task.model.astype(np.float64)
     for block in task.model.blocks:
         block.attention.dropout = block.feed_forward.dropout = 0.0
-    batch, weight = task.batch(0), task.model.head.weight
+    batch, weight = task.batch(0), task.model.words.weight
     weight.grad[...] = 0
     values = task.step(batch, np.random.default_rng(0))
     assert values["loss"] == pytest.approx((values["questions_loss"] + 3 * values["captions_loss"]) / 4, rel=1e-12)
