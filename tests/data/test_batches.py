@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinymm.data import IGNORE, BatchSettings, QuestionSet, Tokenizer, TrainingBatches
-from tinymm.data import compose_scenes, make_batch, make_scenes, to_network
+from tinymm.data import compose_scenes, make_batch, make_scenes
 from tinymm.data.batches import ground_and_box
 
 
@@ -217,11 +217,6 @@ def test_make_batch():
 def test_make_batch_refuses(texts, index, message):
     with pytest.raises(ValueError, match=message):
         make_batch(np.zeros((2, 4, 4, 3), np.uint8), texts, index)
-
-
-def test_to_network():
-    out = to_network(np.array([0, 51, 255], np.uint8))
-    assert out.dtype == np.float32 and np.allclose(out, [-1, -0.6, 1])
 
 
 def test_ground_and_box():

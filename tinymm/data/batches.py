@@ -32,11 +32,6 @@ class Batch:
     image_index: NDArray[np.int64]    # (R,)    text r is about images[image_index[r]]
 
 
-def to_network(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bytes 0..255 to float32 -1..1, the range that the network reads."""
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
 def token_table(texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Put (prompt, continuation) pairs of token ids into one padded table of ids and one of labels, both (R, T).
 
