@@ -100,6 +100,17 @@ def test_kernels_may_decay_at_a_rate_of_their_own():
         np.testing.assert_allclose(after[name], kept * before[name], rtol=1e-14)
 
 
+def test_a_module_on_the_numba_backend_is_moved_by_the_kernel_to_the_same_place():
+    readable, fast = (Toy(np.random.default_rng(0), rows=70) for _ in range(2))
+    optimizers = [AdamW(module, 0.8, 0.95, 1e-6, 0.1, 0.3) for module in (readable, fast.use_backend("numba"))]
+    for step in range(3):
+        for module, optimizer in zip((readable, fast), optimizers):
+            fill_gradients(module, step)
+            optimizer.step(0.05)
+    for name, value in values(readable).items():
+        np.testing.assert_allclose(values(fast)[name], value, rtol=1e-12, atol=1e-14)
+
+
 def test_blocks_give_the_same_as_one_piece_and_stay_float32():
     small, large = (Toy(np.random.default_rng(0), np.float32, rows) for rows in (3, BLOCK))
     large.weight.value[:3] = small.weight.value

@@ -53,28 +53,28 @@ def use_threads(count: int) -> Iterator[None]:
 
 
 class _Share:
-    """Pieces of work that several threads take from the front, a few at a time, until none is left."""
+    """Ranges of pieces of work, of equal size but for one piece, that several threads take from the front until none is left."""
 
-    def __init__(self, kernel: Callable, pieces: int, step: int, arguments: tuple):
+    def __init__(self, kernel: Callable, pieces: int, ranges: int, arguments: tuple):
         self.kernel, self.arguments = kernel, arguments
-        self.pieces, self.step = pieces, step
-        self.next, self.unfinished = 0, pieces
+        self.pieces, self.ranges = pieces, ranges
+        self.next, self.unfinished = 0, ranges
         self.lock, self.all_finished = threading.Lock(), threading.Semaphore(0)
         self.error: BaseException | None = None
 
     def work(self) -> None:
         while True:
             with self.lock:
-                first, last = self.next, min(self.next + self.step, self.pieces)
-                self.next = last
-            if first == last:
-                return
+                i = self.next
+                if i == self.ranges:
+                    return
+                self.next += 1
             try:
-                self.kernel(first, last, *self.arguments)
+                self.kernel(i * self.pieces // self.ranges, (i + 1) * self.pieces // self.ranges, *self.arguments)
             except BaseException as error:                                  # handed to the caller of `run`
                 self.error = error
             with self.lock:
-                self.unfinished -= last - first
+                self.unfinished -= 1
                 if self.unfinished == 0:
                     self.all_finished.release()
 
@@ -86,15 +86,16 @@ def run(kernel: Callable, pieces: int, arguments: tuple, pieces_at_once: int = 1
         kernel: a `Kernel` or any function that releases the GIL.
         pieces_at_once: how many pieces a call should get at least: more when a piece is small.
     """
-    threads = min(thread_count(), -(-pieces // pieces_at_once))
+    threads = min(thread_count(), pieces // pieces_at_once)
     if hasattr(kernel, "for_arguments"):
         kernel = kernel.for_arguments((0, pieces, *arguments))              # compile here, in one thread
     if threads <= 1:
         kernel(0, pieces, *arguments)
         return
     # several ranges a thread, so that one that is held up (by another program, by an easier half of a causal mask) is helped out
-    step = max(pieces_at_once, -(-pieces // (4 * threads)))
-    share = _Share(kernel, pieces, step, arguments)
+    most = pieces // pieces_at_once
+    ranges = min(most // threads, 4) * threads      # as many for every thread
+    share = _Share(kernel, pieces, ranges, arguments)
     _start_workers(threads - 1)
     for _ in range(threads - 1):
         _tasks.put(share)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymm import functional
 from tinymm.layers.module import Array, Module
 
 BLOCK = 16_384    # entries updated at once: five such blocks of float32 are 320 kB, which fits a core's L2 cache
@@ -92,9 +93,12 @@ class Optimizer:
                 raise ValueError(f"{name} was given a new array after the optimizer was made; "
                                  "write into it with [...], and call astype before making the optimizer")
         self.steps_taken += 1
+        self._update_all(float(learning_rate))
+
+    def _update_all(self, learning_rate: float) -> None:
         for start in range(0, self.values.size, BLOCK):
             block = slice(start, min(start + BLOCK, self.values.size))
-            self._update(block, float(learning_rate), self._scratch[:block.stop - start])
+            self._update(block, learning_rate, self._scratch[:block.stop - start])
 
     def _update(self, block: slice, learning_rate: float, scratch: Array) -> None:
         raise TypeError(f"{type(self).__name__} has no update")
@@ -181,6 +185,7 @@ class AdamW(Adam):
     Decay inside the gradient would be divided by sqrt(v_hat): weights with large gradients would hardly decay. Here the
     weights shrink by lr * weight_decay directly (PyTorch's convention: the decay follows the schedule of the rate).
     Parameters with fewer than two axes (gains, biases) do not decay; convolution kernels may decay at a rate of their own.
+    A module on the numba backend is updated by the kernel of `tinymm.kernels.optimizer`, in one walk over each group.
     """
 
     def __init__(self, module: Module, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
@@ -191,6 +196,19 @@ class AdamW(Adam):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         super().__init__(module, beta1, beta2, eps)
+        self.use_kernel = module.ops is not functional
+
+    def _update_all(self, learning_rate: float) -> None:
+        if not self.use_kernel:
+            return super()._update_all(learning_rate)
+        from tinymm.kernels.optimizer import adamw_update    # a module on this backend has loaded numba already
+
+        groups = ((slice(0, self.kernels), self.kernel_decay), (slice(self.kernels, self.decayed), self.weight_decay),
+                  (slice(self.decayed, None), 0.0))
+        for group, decay in groups:
+            arrays = (self.values[group], self.gradients[group], self.first_moment[group], self.second_moment[group])
+            adamw_update(*arrays, step=self.steps_taken, learning_rate=learning_rate, beta1=self.beta1, beta2=self.beta2,
+                         eps=self.eps, weight_decay=decay)
 
     def _update(self, block: slice, learning_rate: float, scratch: Array) -> None:
         kernels = self.values[block.start:min(block.stop, self.kernels)]     # empty when the block lies behind them
