@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tinymm import UserError, __version__
+from tinymm.catalog import SYSTEMS
 
 if TYPE_CHECKING:
     from tinymm.models.text_image import TextImageModel
-    from tinymm.training.text_image import Evaluation, Recipe
+    from tinymm.training.jobs import Figure, Report, TrainingRecipe
 
-DEFAULT_RUN = Path("runs") / "text_image"
-MODELS = ("text_image",)
+RUNS = Path("runs")
+DEFAULT_RUN = RUNS / "text_image"
 FUSIONS = ("concatenate", "cross", "joint")
 BACKENDS = ("numba", "numpy")
 WORDS_SHOWN = 120     # a vocabulary up to this size is listed when a question has an unknown word
@@ -47,18 +48,17 @@ a first session:
 In Python: tinymm.load("runs/text_image").answer("photo.png", "what color is the shape?")"""
 
 TRAIN_HELP = """\
-Train a model. `text_image` (the default) learns two tasks at once: to answer the questions of easy-VQA, a published
-data set that comes with tinymm, and to describe scenes of one to three coloured shapes that tinymm draws itself.
+Train a model; `tinymm models` lists all. `text_image` (the default) learns two tasks at once: to answer the
+questions of easy-VQA, a published data set that comes with tinymm, and to describe scenes of coloured shapes that
+tinymm draws itself.
 
 The run folder then holds
   model.safetensors            the weights: all that ask, caption and evaluate need, with the two files below
   config.json tokenizer.json   the sizes and settings, and the words
   training_state.safetensors   what --resume reads; the training may be killed at any moment
   metrics.csv                  loss, accuracy and learning rate, step by step
-  pictures/                    curves.png      loss and accuracy
-                               questions.png   test questions, the answer given, and the one expected
-                               captions.png    the same for captions
-                               attention.png   where the model looked for each word"""
+  pictures/                    curves.png: loss and accuracy; of text_image also questions.png and captions.png, test
+                               items with the answer given and the one expected, and attention.png, where it looked"""
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -66,14 +66,16 @@ examples:
   tinymm train --quick --out runs/quick            about a minute: it works, but knows less
   tinymm train --resume                            go on after Ctrl-C, a crash or a power cut, exactly where it was
   tinymm train --fusion cross --out runs/cross     words look at the image by cross-attention
+  tinymm train gpt --data tang                     another model -> runs/gpt_tang
   tinymm train --backend numpy --steps 20 --out runs/tiny     to step through in a debugger"""
 
 EVALUATE_HELP = """\
-Test a trained model on what it was not trained on: the official test questions of easy-VQA, scenes with known pairs of
-colour and shape, and scenes with pairs that never occurred together in training. Beside the result stand two baselines
-that know only the question: the model with the image blanked, and the commonest training answer to each question.
+Test a trained model on what it was not trained on, with baselines beside it. For text_image: the official test
+questions of easy-VQA, scenes with known pairs of colour and shape, and scenes with pairs that never occurred together
+in training; the baselines know only the question: the model with the image blanked, and the commonest training answer
+to each question.
 
-Writes evaluation.json and pictures to the run folder: questions.png, captions.png, and mistakes.png."""
+Writes evaluation.json and pictures to the run folder."""
 
 ASK_HELP = """\
 Answer a question about an image: any size, any format that Pillow opens. The model knows the world of easy-VQA, one
@@ -171,11 +173,13 @@ def make_parser() -> argparse.ArgumentParser:
     }
 
     train = commands.add_parser("train", help="train a model", description=TRAIN_HELP, epilog=TRAIN_EXAMPLES)
-    train.add_argument("model", metavar="MODEL", nargs="?", choices=MODELS, default="text_image",
-                       help="which model: text_image (default)")
-    train.add_argument("--out", **run_folder)
+    train.add_argument("model", metavar="MODEL", nargs="?", choices=tuple(SYSTEMS),
+                       help=f"which model (default text_image): {', '.join(SYSTEMS)}")
+    train.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default runs/MODEL)")
     train.add_argument("--resume", action="store_true", help="go on with the training in the run folder")
     train.add_argument("--quick", action="store_true", help="a one-minute version")
+    train.add_argument("--data", metavar="NAME", help="which data, where a model has several")
+    train.add_argument("--from", dest="start_from", metavar="RUN", type=Path, help="start with the weights of another run")
     train.add_argument("--fusion", choices=FUSIONS,
                        help="how words see the image: one sequence, cross-attention, or joint keys and values")
     train.add_argument("--seed", metavar="N", type=_whole_number(0),
@@ -242,90 +246,102 @@ def _png(text: str) -> Path:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    settings = ("quick", "fusion", "seed", "steps", "backend")
-    given = [f"--{name}" for name in settings if getattr(options, name) not in (None, False)]
-    if options.resume and given:
-        raise UserError(f"--resume goes on with the settings of {options.out}; leave out {', '.join(given)}")
+    settings = ("quick", "data", "start_from", "fusion", "seed", "steps", "backend")
+    given = {name: value for name in settings if (value := getattr(options, name)) not in (None, False)}
+    name, folder = _name_and_folder(options)
     if options.resume:
-        _find_run(options.out)
+        if given:
+            words = ", ".join("--from" if word == "start_from" else f"--{word}" for word in given)
+            raise UserError(f"--resume goes on with the settings of {folder}; leave out {words}")
+        _find_run(folder)
+    recipe = None if options.resume else _recipe(name, given)
     from tinymm.kernels.memory import keep_freed_memory
-    from tinymm.plots import draw_run
-    from tinymm.training.checkpoints import refuse_to_overwrite
-    from tinymm.training.text_image import train_run
+    from tinymm.training.checkpoints import RunFolder, refuse_to_overwrite
+    from tinymm.training.jobs import job, train_run
 
     if options.resume:
-        recipe = None
-        print(f"going on with the training in {options.out}", flush=True)
+        name = _same_model(options.model, RunFolder.open(folder))
+        print(f"going on with the training in {folder}", flush=True)
     else:
-        refuse_to_overwrite(options.out)
-        recipe = _recipe(options)
-        print(f"preparing the data; the run folder will be {options.out}", flush=True)
+        refuse_to_overwrite(folder)
+        print(f"preparing the data; the run folder will be {folder}", flush=True)
     keep_freed_memory()
-    task, run, summary = train_run(options.out, recipe, resume=options.resume)
-    pictures = draw_run(run, task.model, task.tests)
+    task, run, summary = train_run(name, folder, recipe, resume=options.resume)
+    pictures = job(name).draw(run, task)
     minutes, seconds = divmod(round(summary.seconds), 60)
     print(f"trained {summary.steps:,} steps in {minutes} min {seconds:02d} s; on data it was not trained on:")
-    for name, share in summary.evaluation.items():
-        print(f"  {FIGURES.get(name, name.replace('_', ' ')):<58}{share:>9.2%}")
+    for figure, value in summary.evaluation.items():
+        meaning = _meaning(job(name).FIGURES, figure)
+        print(f"  {meaning.sentence:<58}{meaning.text(value):>9}")
     print(f"weights   {run.weights}")
     for picture in pictures:
         print(f"picture   {picture}")
-    folder = "" if options.out == DEFAULT_RUN else f" {options.out}"
-    print(f"next: tinymm evaluate{folder}")
+    print(f"next: tinymm evaluate{'' if folder == DEFAULT_RUN else f' {folder}'}")
     return 0
 
 
-def _recipe(options: argparse.Namespace) -> "Recipe":
+def _name_and_folder(options: argparse.Namespace) -> tuple[str, Path]:
+    """Which model, and where its run lies: runs/MODEL, or runs/MODEL_DATA when the data were named."""
+    name = options.model or "text_image"
+    return name, options.out or RUNS / "_".join(part for part in (name, options.data) if part)
+
+
+def _same_model(asked: str | None, run: Any) -> str:
+    found = run.config["model"]
+    if asked not in (None, found):
+        raise UserError(f"{run.path} holds a training of {found}, not of {asked}")
+    return found
+
+
+def _recipe(name: str, given: dict[str, Any]) -> "TrainingRecipe":
     """The recipe of the model, with what the user wants otherwise."""
-    from tinymm.training.text_image import Recipe
+    data, quick = given.pop("data", None), given.pop("quick", False)
+    if data is not None and data not in SYSTEMS[name].choices:
+        there = f"choose from {', '.join(SYSTEMS[name].choices)}" if SYSTEMS[name].choices else "it has one kind of data only"
+        raise UserError(f"{name} has no data called {data!r}; {there}")
+    if "start_from" in given:
+        given["start_from"] = str(_find_run(given["start_from"]))
+    from tinymm.training.jobs import job
 
-    recipe = Recipe.quick() if options.quick else Recipe()
-    training = {name: getattr(options, name) for name in ("seed", "steps") if getattr(options, name) is not None}
-    recipe = replace(recipe, training=replace(recipe.training, **training))
-    if options.fusion:
-        recipe = replace(recipe, model=replace(recipe.model, fusion=options.fusion))
-    return replace(recipe, backend=options.backend) if options.backend else recipe
-
-
-FIGURES = {
-    "questions_exact": "easy-VQA, official test questions, exact answer",
-    "blank_image_exact": "the same with the image blanked (question alone)",
-    "majority_exact": "the commonest training answer to each question",
-    "captions_seen_exact": "scene captions, exact: pairs seen in training",
-    "captions_unseen_exact": "scene captions, exact: pairs never seen together",
-}
+    Recipe = job(name).Recipe
+    recipe = Recipe.for_data(data) if data else Recipe.quick() if quick else Recipe()
+    if data and quick:
+        recipe = replace(recipe, training=Recipe.quick().training)
+    return recipe.with_options(**given)
 
 
-FIGURES_COMPARED = {"questions_exact": "questions", "captions_seen_exact": "captions, seen pairs", "captions_unseen_exact": "captions, unseen pairs"}
+def _meaning(figures: "dict[str, Figure]", name: str) -> "Figure":
+    from tinymm.training.jobs import Figure
+
+    return figures.get(name) or Figure(name.replace("_", " "), "number" if "loss" in name else "share")
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    run = _find_run(options.folder)
-    from tinymm.data.easy_vqa import load_easy_vqa
-    from tinymm.plots import draw_evaluation
+    path = _find_run(options.folder)
     from tinymm.training.checkpoints import RunFolder, load_run
-    from tinymm.training.text_image import evaluate, load_test_sets
+    from tinymm.training.jobs import job
 
-    model = load_run(run, backend=options.backend)
-    easy_vqa = load_easy_vqa()
-    result = evaluate(model, load_test_sets(easy_vqa=easy_vqa), easy_vqa.train)
-    folder = RunFolder.open(run)
-    folder.save_evaluation(result.summary())
-    _print_evaluation(result)
-    print(f"written   {folder.evaluation}")
-    for picture in draw_evaluation(folder, result):
+    model, run = load_run(path, backend=options.backend), RunFolder.open(path)
+    system = job(run.config["model"])
+    report = system.evaluate_run(model, run)
+    run.save_evaluation(report.summary())
+    _print_report(report, system.FIGURES)
+    print(f"written   {run.evaluation}")
+    for picture in report.pictures:
         print(f"picture   {picture}")
     return 0
 
 
-def _print_evaluation(result: "Evaluation") -> None:
-    for name, share in result.figures.items():
-        kinds = result.by_kind.get(name.removesuffix("_exact"), {})
+def _print_report(report: "Report", figures: "dict[str, Figure]") -> None:
+    for name, value in report.figures.items():
+        meaning, kinds = _meaning(figures, name), report.by_kind.get(name, {})
         total = sum(count for _, count in kinds.values())
-        counts = f"   {round(share * total):,} of {total:,}" if total else ""
-        print(f"{FIGURES.get(name, name.replace('_', ' ')):<52}{share:>9.2%}{counts}")
+        counts = f"   {round(value * total):,} of {total:,}" if total else ""
+        print(f"{meaning.sentence:<52}{meaning.text(value):>9}{counts}")
         for kind, (part, count) in sorted(kinds.items()):
             print(f"    {kind:<48}{part:>9.2%}   {round(part * count):,} of {count:,}")
+    for line in report.lines:
+        print(line)
 
 
 def run_ask(options: argparse.Namespace) -> int:
@@ -353,6 +369,9 @@ def run_gradcheck(options: argparse.Namespace) -> int:
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
             raise UserError(f"there is no pair, layer or model called {name!r}; {hint}")
     return gradcheck_cases.main(options.names, seed=options.seed)
+
+
+FIGURES_COMPARED = {"questions_exact": "questions", "captions_seen_exact": "captions, seen pairs", "captions_unseen_exact": "captions, unseen pairs"}
 
 
 def run_compare(options: argparse.Namespace) -> int:

@@ -91,7 +91,7 @@ def test_the_full_evaluation_with_its_baselines_and_examples():
     first = result.examples["questions"][0]
     assert first.question == "what color is the spot ?" and first.right == (first.given == first.expected)
     assert all(not item.right for items in result.errors.values() for item in items)
-    assert result.summary()["by_kind"]["captions_seen"]["1 shape"]["count"] == 6
+    assert result.by_kind["captions_seen"]["1 shape"][1] == 6
 
 
 def test_kinds():

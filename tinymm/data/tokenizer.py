@@ -32,31 +32,39 @@ class Tokenizer:
 
     pad_id, unk_id, question_id, answer_id, caption_id, end_id = range(len(SPECIAL_TOKENS))
 
-    def __init__(self, words: Sequence[str]):
-        """Make a tokenizer of the special tokens and then `words`, in this order.
+    def __init__(self, words: Sequence[str], extra: Sequence[str] = ()):
+        """Make a tokenizer of the six special tokens, further special ones such as "<mask>", and then `words`.
 
         Raises:
-            ValueError: a word occurs twice, or is not one lower-case token.
+            ValueError: a word or token occurs twice, or is not one lower-case token.
         """
+        for token in extra:
+            if not re.fullmatch(r"<\w+>", token):
+                raise ValueError(f"a special token must be a word between < and >, got {token!r}")
         for word in words:
             if not isinstance(word, str) or split_words(word) != [word]:
                 raise ValueError(f"every word must be a single lower-case token, got {word!r}")
-        self.tokens: tuple[str, ...] = SPECIAL_TOKENS + tuple(words)
+        self.special_tokens: tuple[str, ...] = SPECIAL_TOKENS + tuple(extra)
+        self.tokens: tuple[str, ...] = self.special_tokens + tuple(words)
         self._id = {token: i for i, token in enumerate(self.tokens)}
         if len(self._id) != len(self.tokens):
-            repeated = next(word for word in words if words.count(word) > 1)
+            repeated = next(token for token in self.tokens if self.tokens.count(token) > 1)
             raise ValueError(f"every word must occur once, got {repeated!r} more than once")
 
     @classmethod
-    def build(cls, texts: Iterable[str]) -> "Tokenizer":
+    def build(cls, texts: Iterable[str], extra: Sequence[str] = ()) -> "Tokenizer":
         """The tokenizer of all words in these texts, in alphabetical order."""
         words: set[str] = set()
         for text in set(texts):
             words.update(split_words(text))
-        return cls(sorted(words))
+        return cls(sorted(words), extra)
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def id(self, token: str) -> int:
+        """The number of a token, such as that of "<mask>"; KeyError if there is no such token."""
+        return self._id[token]
 
     def encode(self, text: str) -> list[int]:
         """The numbers of the words of `text`; <unk> for each word that is not in the list."""
@@ -74,7 +82,7 @@ class Tokenizer:
                 raise ValueError(f"token ids must be in 0..{len(self.tokens) - 1}, got {i}")
             if i == self.end_id:
                 break
-            if i >= len(SPECIAL_TOKENS) or i == self.unk_id:
+            if i >= len(self.special_tokens) or i == self.unk_id:
                 token = self.tokens[i]
                 text += token if not text or token in "?!.,;:" else " " + token
         return text
@@ -102,7 +110,7 @@ class Tokenizer:
         """Write the list as JSON. A reader sees the old file or the new one, never a part."""
         path = Path(path)
         beside = path.with_name(path.name + ".part")
-        content = {"format": 1, "special_tokens": SPECIAL_TOKENS, "words": self.tokens[len(SPECIAL_TOKENS):]}
+        content = {"format": 1, "special_tokens": self.special_tokens, "words": self.tokens[len(self.special_tokens):]}
         with open(beside, "w", encoding="utf-8") as file:
             json.dump(content, file, ensure_ascii=False, indent=1)
             file.flush()
@@ -124,9 +132,10 @@ class Tokenizer:
             raise UserError(f"the tokenizer {path} cannot be read: {error}") from None
         if not isinstance(content, dict) or content.get("format") != 1 or not isinstance(content.get("words"), list):
             raise UserError(f"{path} is not a tokenizer of tinymm, or of a later version of it")
-        if content.get("special_tokens") != list(SPECIAL_TOKENS):
+        special = content.get("special_tokens")
+        if not isinstance(special, list) or special[:len(SPECIAL_TOKENS)] != list(SPECIAL_TOKENS):
             raise UserError(f"{path} has special tokens other than {' '.join(SPECIAL_TOKENS)}")
         try:
-            return cls(content["words"])
-        except ValueError as error:
+            return cls(content["words"], special[len(SPECIAL_TOKENS):])
+        except (ValueError, TypeError) as error:
             raise UserError(f"the tokenizer {path} cannot be used: {error}") from None

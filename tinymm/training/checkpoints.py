@@ -24,14 +24,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
+from tinymm.catalog import SYSTEMS
 from tinymm.errors import UserError
 from tinymm.training.nonfinite import first_nonfinite
 
 FORMAT = 1
 
-# name in config.json -> module, its config class, its model class; a model is built as Model(Config(...), rng)
-MODELS: dict[str, tuple[str, str, str]] = {
-    "text_image": ("tinymm.models.text_image", "TextImageConfig", "TextImageModel"),
+# what tokenizer.json says of itself -> module and class; a file of words says nothing
+TOKENIZERS: dict[str, tuple[str, str]] = {
+    "words": ("tinymm.data.tokenizer", "Tokenizer"),
+    "bpe": ("tinymm.data.bpe", "BytePairTokenizer"),
+    "characters": ("tinymm.data.characters", "CharacterTokenizer"),
 }
 
 
@@ -113,9 +116,9 @@ class RunFolder:
         for key in ("model_config", "training"):
             if not isinstance(config.get(key), dict):
                 raise UserError(f"{file} has no section {key!r}: it is damaged or was made by another program")
-        if config.get("model") not in list(MODELS):    # a list, because JSON may hold something unhashable
+        if config.get("model") not in list(SYSTEMS):    # a list, because JSON may hold something unhashable
             raise UserError(f"{path} holds a model of kind {config.get('model')!r}, "
-                            f"but this version of tinymm knows {', '.join(MODELS)}")
+                            f"but this version of tinymm knows {', '.join(SYSTEMS)}")
         return cls(path, config)
 
     def save_weights(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -188,9 +191,9 @@ def build_model(run: RunFolder, rng: np.random.Generator) -> Any:
     Raises:
         UserError: the config has unknown or missing fields, or values the model refuses.
     """
-    module_name, config_name, model_name = MODELS[run.config["model"]]
-    module = import_module(module_name)
-    config_class, model_class = getattr(module, config_name), getattr(module, model_name)
+    system = SYSTEMS[run.config["model"]]
+    module = import_module(system.module)
+    config_class, model_class = getattr(module, system.config), getattr(module, system.model)
     sizes = run.config["model_config"]
     try:
         lists_to_tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
@@ -202,12 +205,10 @@ def build_model(run: RunFolder, rng: np.random.Generator) -> Any:
 
 def load_tokenizer(run: RunFolder) -> Any:
     """The run's tokenizer. Raises UserError if it is missing or damaged."""
-    from tinymm.data.tokenizer import Tokenizer
-
-    if not run.tokenizer.exists():
-        raise UserError(f"{run.path} has no tokenizer.json: without it the model cannot read words")
+    content = read_json(run.tokenizer, f"{run.path} has no tokenizer.json: without it the model cannot read words")
     try:
-        return Tokenizer.load(run.tokenizer)
+        module_name, class_name = TOKENIZERS[content.get("kind", "words")]
+        return getattr(import_module(module_name), class_name).load(run.tokenizer)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{run.tokenizer} is damaged: it is no tokenizer of tinymm") from error
 
@@ -223,10 +224,10 @@ def load_run(folder: str | os.PathLike[str], backend: str = "numpy") -> Any:
     """
     run = RunFolder.open(folder)
     weights = run.load_weights()
-    tokenizer = load_tokenizer(run)
+    tokenizer = load_tokenizer(run) if "vocabulary_size" in run.config["model_config"] else None
     model = build_model(run, np.random.default_rng(0))    # these initial values are all replaced
     vocabulary_size = run.config["model_config"].get("vocabulary_size")
-    if len(tokenizer) != vocabulary_size:
+    if tokenizer is not None and len(tokenizer) != vocabulary_size:
         raise UserError(f"{run.tokenizer} has {len(tokenizer)} words, but the model was trained with "
                         f"{vocabulary_size}: it belongs to another run")
     load_weights_into(model, weights, run.weights)

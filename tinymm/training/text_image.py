@@ -9,7 +9,7 @@ the commonest training answer to each question. Both know only the question's wo
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +20,10 @@ from tinymm.data.batches import IGNORE, Batch, BatchSettings, TrainingBatches, m
 from tinymm.data.easy_vqa import EasyVQA, QuestionSet, load_easy_vqa
 from tinymm.data.scenes import SceneSet, compose_scenes, make_scenes
 from tinymm.data.tokenizer import Tokenizer
-from tinymm.errors import UserError
 from tinymm.models.text_image import TextImageConfig, TextImageModel
-from tinymm.training.checkpoints import RunFolder, load_tokenizer, refuse_to_overwrite
-from tinymm.training.loop import TrainingSettings, TrainingSummary, train
+from tinymm.training.checkpoints import RunFolder
+from tinymm.training.jobs import Figure, Report, TrainingRecipe
+from tinymm.training.loop import TrainingSettings
 from tinymm.training.metrics import Example, exact_match, exact_match_by_group, majority_answers, token_accuracy
 
 # Streams of chance beside those of the batches: initial weights and training scenes follow the run's seed,
@@ -32,8 +32,17 @@ _INITIAL_WEIGHTS, _TRAINING_SCENES = 101, 102
 _TEST_SCENES = 20_190
 
 
+FIGURES = {
+    "questions_exact": Figure("easy-VQA, official test questions, exact answer"),
+    "blank_image_exact": Figure("the same with the image blanked (question alone)"),
+    "majority_exact": Figure("the commonest training answer to each question"),
+    "captions_seen_exact": Figure("scene captions, exact: pairs seen in training"),
+    "captions_unseen_exact": Figure("scene captions, exact: pairs never seen together"),
+}
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(TrainingRecipe):
     """Everything that decides what comes out of a training; saved in config.json."""
 
     # Kernels that decay fast keep shape and colour apart: the key to pairs never seen together.
@@ -42,34 +51,12 @@ class Recipe:
     model: TextImageConfig = TextImageConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
     training_scenes: int = 24_000
     caption_weight: float = 1.0       # of the captions' mean loss beside that of the answers
-    backend: str = "numba"
 
     @classmethod
     def quick(cls) -> "Recipe":
         """A one-minute version of the same job."""
         training = replace(cls.training, steps=500, warmup=60, evaluate_every=250, evaluation_limit=200)
         return cls(training=training, training_scenes=6000)
-
-    def settings(self) -> dict[str, Any]:
-        """What config.json keeps beside the model's sizes."""
-        settings = asdict(self)
-        del settings["model"]
-        return settings
-
-    @classmethod
-    def of_run(cls, run: RunFolder) -> "Recipe":
-        """The recipe a run began with.
-
-        Raises:
-            UserError: config.json has other fields or values than this version knows.
-        """
-        try:
-            settings = dict(run.config["training"])
-            training, batch = TrainingSettings(**settings.pop("training")), BatchSettings(**settings.pop("batch"))
-            return cls(training, batch, TextImageConfig(**run.config["model_config"]), **settings)
-        except (TypeError, ValueError, KeyError) as error:
-            config = run.path / "config.json"
-            raise UserError(f"{config} does not describe a training of this version: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -176,22 +163,21 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None, test_scenes: int
     return TextImageTask(model, batches, load_test_sets(test_scenes, easy_vqa), replace(recipe, model=config))
 
 
-def train_run(path: str | Path, recipe: Recipe | None = None, *, resume: bool = False,
-              progress: bool = True) -> tuple[TextImageTask, RunFolder, TrainingSummary]:
-    """Train into a run folder, or go on with the training that it holds (then with its own recipe).
+def draw(run: RunFolder, task: TextImageTask) -> list[Path]:
+    """The pictures of a training."""
+    from tinymm.plots import draw_run    # here, as a training needs no picture until it is over
 
-    Raises:
-        UserError: the folder holds a run and resume is False, or holds none and resume is True; or what `train` raises.
-    """
-    if resume:
-        run = RunFolder.open(path)
-        task = prepare(Recipe.of_run(run), load_tokenizer(run))
-    else:
-        refuse_to_overwrite(path)    # before the data are prepared, which takes seconds
-        task = prepare(recipe or Recipe())
-        run = RunFolder.create(path, model="text_image", model_config=asdict(task.model.config),
-                               training=task.recipe.settings(), tokenizer=task.model.tokenizer)
-    return task, run, train(task, task.recipe.training, run, resume=resume, progress=progress)
+    return draw_run(run, task.model, task.tests)
+
+
+def evaluate_run(model: TextImageModel, run: RunFolder) -> Report:
+    """What `tinymm evaluate` shows: everything of `evaluate`, and its pictures."""
+    from tinymm.plots import draw_evaluation
+
+    easy_vqa = load_easy_vqa()
+    result = evaluate(model, load_test_sets(easy_vqa=easy_vqa), easy_vqa.train)
+    by_kind = {f"{name}_exact": kinds for name, kinds in result.by_kind.items()}
+    return Report(result.figures, pictures=draw_evaluation(run, result), by_kind=by_kind)
 
 
 # ---- evaluation in one pass -----------------------------------------------------------------------------------------
@@ -286,12 +272,6 @@ class Evaluation:
     by_kind: dict[str, dict[str, tuple[float, int]]] = field(default_factory=dict)
     examples: dict[str, list[Example]] = field(default_factory=dict)
     errors: dict[str, list[Example]] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, Any]:
-        """What evaluation.json keeps."""
-        by_kind = {name: {kind: {"exact": share, "count": count} for kind, (share, count) in kinds.items()}
-                   for name, kinds in self.by_kind.items()}
-        return {"figures": self.figures, "by_kind": by_kind}
 
 
 def evaluate(model: TextImageModel, tests: TestSets, training_questions: QuestionSet, examples: int = 24) -> Evaluation:
