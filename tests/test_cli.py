@@ -13,7 +13,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import tinymm
-from tinymm import cli, plots
+from tinymm import cli
+from tinymm.plots import sheet as plot_sheet
+from tinymm.plots import text_image as plots
 from tinymm.data import BatchSettings, easy_vqa
 from tinymm.models.text_image import TextImageConfig
 from tinymm.training import jobs, text_image
@@ -40,7 +42,7 @@ def tiny():
         for module in (easy_vqa, text_image):
             patch.setattr(module, "load_easy_vqa", lambda: small)
         patch.setattr(text_image, "load_test_sets", lambda *arguments, **options: tests)
-        patch.setattr(plots, "DPI", 50)
+        patch.setattr(plot_sheet, "DPI", 50)
         patch.setattr(text_image.Recipe, "quick", classmethod(lambda cls: TINY))
         yield
 

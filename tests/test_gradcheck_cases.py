@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from tinymm import functional, gradcheck_cases, gradient_check, gradient_check_module
+from tinymm import functional, gradient_check, gradient_check_module
+from tinymm.gradcheck import cases as gradcheck_cases
 from tinymm.gradcheck import FLOOR
 
 SUBJECTS = gradcheck_cases.discover()

@@ -5,9 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from tinymm import plots
+
 from tinymm.plots import Look, draw_attention, draw_curves, draw_examples, lit, read_metrics
 from tinymm.training.metrics import Example
 
@@ -16,8 +17,8 @@ from tinymm.training.metrics import Example
 def figures(monkeypatch):
     """The figures that were saved, to look into."""
     saved = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure) or save(figure, path))
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *rest, **options: saved.append(figure) or save(figure, *rest, **options))
     return saved
 
 

@@ -360,7 +360,7 @@ def run_caption(options: argparse.Namespace) -> int:
 
 
 def run_gradcheck(options: argparse.Namespace) -> int:
-    from tinymm import gradcheck_cases
+    from tinymm.gradcheck import cases as gradcheck_cases
 
     names = [subject.name for subject in gradcheck_cases.discover()]
     for name in options.names:
@@ -435,7 +435,8 @@ def _check_words(model: "TextImageModel", question: str) -> None:
 def _draw_look(model: "TextImageModel", options: argparse.Namespace) -> int:
     """With --picture: draw where the model looked while it wrote."""
     if options.picture is not None:
-        from tinymm.plots import draw_attention, look
+        from tinymm.plots import draw_attention
+        from tinymm.plots.text_image import look
 
         title = "Where the model looked for each word"
         draw_attention([look(model, options.image, options.question)], options.picture, title)

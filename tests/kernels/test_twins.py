@@ -8,7 +8,7 @@ from numba.core import config
 
 from tinymm import functional, kernels
 from tinymm.gradcheck import gradient_check
-from tinymm.gradcheck_cases import PAIRS
+from tinymm.gradcheck.cases import PAIRS
 from tinymm.kernels.optimizer import adamw_update
 from tinymm.kernels.threads import use_threads
 

@@ -1,7 +1,5 @@
-"""The systems. `MODELS` maps the name in a run folder's config to its configuration and model class."""
+"""The systems, each in one file that reads from top to bottom. `tinymm.catalog` lists them."""
 
 from tinymm.models.text_image import TextImageConfig, TextImageModel
 
-MODELS = {"text_image": (TextImageConfig, TextImageModel)}
-
-__all__ = ["MODELS", "TextImageConfig", "TextImageModel"]
+__all__ = ["TextImageConfig", "TextImageModel"]

@@ -165,14 +165,14 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None, test_scenes: int
 
 def draw(run: RunFolder, task: TextImageTask) -> list[Path]:
     """The pictures of a training."""
-    from tinymm.plots import draw_run    # here, as a training needs no picture until it is over
+    from tinymm.plots.text_image import draw_run    # here, as a training needs no picture until it is over
 
     return draw_run(run, task.model, task.tests)
 
 
 def evaluate_run(model: TextImageModel, run: RunFolder) -> Report:
     """What `tinymm evaluate` shows: everything of `evaluate`, and its pictures."""
-    from tinymm.plots import draw_evaluation
+    from tinymm.plots.text_image import draw_evaluation
 
     easy_vqa = load_easy_vqa()
     result = evaluate(model, load_test_sets(easy_vqa=easy_vqa), easy_vqa.train)

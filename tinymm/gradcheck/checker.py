@@ -6,7 +6,7 @@ of an output array, the checker draws a random d_out of the output's shape and l
 gradient is exactly what `backward(d_out, cache)` claims to return. (Never use ones for d_out: the outputs of a softmax
 always sum to 1, so L would be constant, all true gradients 0, and a backward that returns zeros would pass.)
 
-Everything runs in float64; float32 inputs are converted first, in copies. `gradcheck_numeric` measures the derivative
+Everything runs in float64; float32 inputs are converted first, in copies. `tinymm.gradcheck.numeric` measures the derivative
 to 1e-11 or better. The relative error of an entry is
 
     |analytic - numeric| / max(floor, |analytic| + |numeric|)
@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymm.gradcheck_numeric import STEP, lines, measured_slope
-from tinymm.gradcheck_report import GradientReport, GradientRow
+from tinymm.gradcheck.numeric import STEP, lines, measured_slope
+from tinymm.gradcheck.report import GradientReport, GradientRow
 from tinymm.layers.module import Module
 
 __all__ = ["GradientReport", "GradientRow", "gradient_check", "gradient_check_module"]
