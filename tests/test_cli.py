@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 import tinymm
 from tinymm import cli
+from tinymm.commands import options, train, use
 from tinymm.plots import sheet as plot_sheet
 from tinymm.plots import text_image as plots
 from tinymm.data import BatchSettings, easy_vqa
@@ -161,8 +162,8 @@ def test_ask_about_an_image_of_any_mode(trained, tmp_path, mode, name, capsys):
 
 def test_default_run_folder(trained, image, tmp_path, monkeypatch, refuses, capsys):
     monkeypatch.chdir(tmp_path)
-    assert refuses("caption", image) == f"there is no run folder {cli.DEFAULT_RUN}; `tinymm train` makes it"
-    shutil.copytree(trained, tmp_path / cli.DEFAULT_RUN)
+    assert refuses("caption", image) == f"there is no run folder {options.DEFAULT_RUN}; `tinymm train` makes it"
+    shutil.copytree(trained, tmp_path / options.DEFAULT_RUN)
     assert cli.main(["caption", image]) == 0
 
 
@@ -222,7 +223,7 @@ def test_version(capsys):
 def test_choices_are_those_of_the_model():
     from tinymm.models.text_image import FUSIONS
 
-    assert cli.FUSIONS == FUSIONS
+    assert train.FUSIONS == FUSIONS
 
 
 # ---------------------------------------------------------------------------------------------------- mistakes
@@ -343,7 +344,7 @@ def test_ctrl_c(monkeypatch, refuses, capsys):
 def test_no_memory(monkeypatch, trained, image, refuses):
     def fail(folder):
         raise MemoryError
-    monkeypatch.setattr(cli, "_load", fail)
+    monkeypatch.setattr(use, "load", fail)
     assert refuses("caption", image) == "there is not enough memory for this"
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
+
 from tinymm.errors import UserError
-from tinymm.training.checkpoints import RunFolder, load_tokenizer, refuse_to_overwrite
+from tinymm.training.checkpoints import RunFolder, build_model, load_tokenizer, refuse_to_overwrite
 from tinymm.training.loop import TrainingSettings, TrainingSummary, train
 
 
@@ -144,3 +146,9 @@ def train_run(name: str, path: str | Path, recipe: TrainingRecipe | None = None,
         run = RunFolder.create(path, model=name, model_config=asdict(task.model.config),
                                training=task.recipe.settings(), tokenizer=getattr(task.model, "tokenizer", None))
     return task, run, train(task, task.recipe.training, run, resume=resume, progress=progress)
+
+
+def parameter_count(run: RunFolder) -> int:
+    """How many numbers the run's model learns (its running statistics are not learnt)."""
+    model = build_model(run, np.random.default_rng(0))
+    return sum(parameter.value.size for parameter in model.parameters())

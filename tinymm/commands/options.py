@@ -1,0 +1,60 @@
+"""What the commands share: the parser, kinds of values, where a run is found."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tinymm.errors import UserError
+
+RUNS = Path("runs")
+DEFAULT_RUN = RUNS / "text_image"
+BACKENDS = ("numba", "numpy")
+RUN_FOLDER: dict[str, Any] = {
+    "metavar": "RUN", "type": Path, "default": DEFAULT_RUN, "help": f"the run folder (default {DEFAULT_RUN})",
+}
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=118)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that reports a mistake as the rest of tinymm does: in one sentence."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=_help_formatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` tells more")
+
+
+def whole_number(least: int) -> Any:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"it must be a whole number of at least {least}, got {text!r}")
+        return number
+    return parse
+
+
+def png(text: str) -> Path:
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"it must be the name of a .png file, got {text!r}")
+    return Path(text)
+
+
+def find_run(folder: Path) -> Path:
+    if not folder.exists():
+        where = "" if folder == DEFAULT_RUN else f" --out {folder}"
+        raise UserError(f"there is no run folder {folder}; `tinymm train{where}` makes it")
+    return folder
+
+
+def load(folder: Path) -> Any:
+    """The trained model of a run folder."""
+    from tinymm.training.checkpoints import load_run
+
+    return load_run(find_run(folder))
