@@ -1,4 +1,4 @@
-"""`tinymm gradcheck`, `step` and `bench`: is the math right, how does it run, and is it fast?"""
+"""`tinymm gradcheck`, `check`, `step` and `bench`: is the math right, is yours, how does it run, and is it fast?"""
 
 import argparse
 import difflib
@@ -19,6 +19,18 @@ examples:
   tinymm gradcheck                                 everything
   tinymm gradcheck attention softmax layer_norm    three pairs
   tinymm gradcheck TransformerBlock                a layer"""
+
+CHECK_HELP = """\
+Check the exercises of the lessons: your own lessons/NN_topic/exercises.py. Without a chapter: what is done, and what is
+next. For a wrong answer it names the first step that differs from the solution's, and the likely cause."""
+
+CHECK_EXAMPLES = """\
+examples:
+  tinymm check                                     all chapters in a line each
+  tinymm check 6                                   chapter 6
+  tinymm check 6.2 --hint                          one exercise, with its first hint; --hint --hint shows two
+  tinymm check 6 --watch                           again at each save
+  tinymm check 6 --solutions                       the given answers instead of yours"""
 
 STEP_HELP = """\
 Walk through a script line by line. After every line the arrays that it made or changed are shown: shape, dtype, range,
@@ -41,6 +53,14 @@ def add(commands: Any) -> None:
                            help="of the random inputs (default 0)")
     gradcheck.set_defaults(run=run_gradcheck)
 
+    check = commands.add_parser("check", help="check your answers to the lessons' exercises", description=CHECK_HELP,
+                                epilog=CHECK_EXAMPLES)
+    check.add_argument("target", metavar="CHAPTER[.EXERCISE]", nargs="?", help="such as 6 or 6.2 (default: all)")
+    check.add_argument("--hint", action="count", default=0, help="show a hint; twice: two hints")
+    check.add_argument("--watch", action="store_true", help="check again whenever the file is saved")
+    check.add_argument("--solutions", action="store_true", help="check solutions.py instead of exercises.py")
+    check.set_defaults(run=run_check)
+
     step = commands.add_parser("step", help="walk through a script and see its arrays", description=STEP_HELP,
                                epilog=STEP_EXAMPLES)
     step.add_argument("file", metavar="FILE", type=Path, help="a Python script")
@@ -62,6 +82,12 @@ def run_gradcheck(options: argparse.Namespace) -> int:
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
             raise UserError(f"there is no pair, layer or model called {name!r}; {hint}")
     return gradcheck_cases.main(options.names, seed=options.seed)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    from tinymm.learning import check
+
+    return check.run(options.target, hints=options.hint, watch=options.watch, solutions=options.solutions)
 
 
 def run_step(options: argparse.Namespace) -> int:
