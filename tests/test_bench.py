@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from tinymm import UserError, bench, bench_attention
-from tinymm.bench_attention import FAST, NUMPY, READABLE, SDPA, TORCH, Shape, Timing
+from tinymm import UserError, bench
+from tinymm.bench import attention as bench_attention
+from tinymm.bench.attention import FAST, NUMPY, READABLE, SDPA, TORCH, Shape, Timing
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="times of compiled code")
 TINY = Shape(2, 2, 24, 24, 16, True)

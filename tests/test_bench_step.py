@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinymm import bench_step
+from tinymm.bench import machine
+from tinymm.bench import step as bench_step
 from tinymm.data.batches import BatchSettings
 from tinymm.training.text_image import Recipe
 
@@ -55,7 +56,7 @@ def test_measure_takes_turns(found):
 
 
 def test_other_work_is_a_number_of_processors():
-    processors = bench_step.OtherWork().processors()
+    processors = machine.OtherWork().processors()
     assert processors is None or processors >= 0
 
 

@@ -14,15 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the benchmarks and return its exit code; `argv` is the command line after `tinymm bench`."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["attention"]:
-        from tinymm.bench_attention import main as run
+        from tinymm.bench.attention import main as run
     elif argv[:1] == ["step"]:
-        from tinymm.bench_step import main as run
+        from tinymm.bench.step import main as run
     else:
         asked = argv[:1] in (["-h"], ["--help"])
         print(USAGE, file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     return run(argv[1:])
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -11,17 +11,15 @@ part of it.
 import argparse
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from tinymm.bench.machine import BUSY, PAUSE, OtherWork, set_threads
 from tinymm.data.batches import Batch
-from tinymm.kernels import set_thread_count
 from tinymm.kernels.memory import keep_freed_memory
 from tinymm.models.text_image import TextImageModel
 from tinymm.training.optimizers import clip_by_global_norm
@@ -29,9 +27,7 @@ from tinymm.training.text_image import Recipe, TextImageTask, prepare
 
 LEARNING_RATE = 1e-4       # small, so that even hundreds of steps on one batch stay harmless
 STEPS_A_TURN = 3
-PAUSE = 0.05               # seconds before a turn: the other's threads, which may wait by spinning, go to sleep
 AGREEMENT = 1e-4           # how far the losses and the gradients' norms may be apart, relatively
-BUSY = 0.1                 # processors' worth of other work from which on the figures are called disturbed
 
 
 class Competitor(NamedTuple):
@@ -66,11 +62,11 @@ def competitors(recipe: Recipe) -> tuple[list[Competitor], Batch]:
     fast.tokenizer = task.model.tokenizer
     found = [tinymm_step(replace(task, model=fast.use_backend("numba")), batch, "tinymm numba")]
     try:
-        from tinymm import bench_torch
+        from tinymm.bench import torch_twin
     except ImportError:
         print('PyTorch is not installed, so tinymm alone is timed (pip install "tinymm[peer]" brings the competitor)')
     else:
-        for name, step in bench_torch.competitors(task, batch):
+        for name, step in torch_twin.competitors(task, batch):
             found.append(Competitor(name, step, lambda step=step: (step.gradients(), step.gradient_norm())))
     found.append(tinymm_step(task, batch, "tinymm numpy"))
     return found, batch
@@ -89,36 +85,6 @@ def measure(found: list[Competitor], turns: int) -> dict[str, list[float]]:
                 competitor.step(LEARNING_RATE)
                 seconds[competitor.name].append(time.perf_counter() - begun)
     return seconds
-
-
-class OtherWork:
-    """How many processors other processes keep busy meanwhile. None where the system does not tell (Linux does)."""
-
-    def __init__(self) -> None:
-        self.begun = self._now()
-
-    @staticmethod
-    def _now() -> tuple[float, float, float] | None:
-        try:
-            fields = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        except (OSError, ValueError):
-            return None
-        idle = fields[3] + fields[4]
-        return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK"), time.process_time(), time.monotonic()
-
-    def processors(self) -> float | None:
-        now = self._now()
-        if now is None or self.begun is None:
-            return None
-        busy, own, elapsed = (b - a for a, b in zip(self.begun, now))
-        return max(0.0, busy - own) / max(elapsed, 1e-9)
-
-
-def set_threads(count: int) -> None:
-    """The same number of threads for tinymm's kernels and PyTorch. NumPy's products keep those of its BLAS library."""
-    set_thread_count(count)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
 
 
 def table(seconds: dict[str, list[float]], images: int) -> str:

@@ -15,7 +15,6 @@ import argparse
 import ctypes
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymm import UserError, functional, kernels
-from tinymm.bench_step import BUSY, PAUSE, OtherWork, set_threads
+from tinymm.bench.machine import BUSY, PAUSE, OtherWork, set_threads
 
 Array = NDArray[np.floating]
 
@@ -34,7 +33,7 @@ A_TURN = 0.04               # seconds: quick calls are repeated within a turn
 COMPARED_SCORES = 2**22     # heads are compared with float64 until this many scores have been
 MEMORY_LENGTH = 16384
 PLOT_LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-PLOT_SECONDS = 1.5          # a competitor that takes longer than this is not asked for the next length
+PLOT_SECONDS = 0.5          # a competitor that takes longer than this is not asked for the next length
 PLOT_TABLE = 2**30          # nor is one that makes the table of scores, when that exceeds this many bytes
 
 
@@ -276,7 +275,9 @@ def curves(found: list[Competitor], lengths: Sequence[int]) -> dict[str, list[tu
             if too_large or past and past[-1][1] > PLOT_SECONDS or len(past) < lengths.index(length):
                 continue
             given = competitor.prepare(make_arrays(shape), False)
-            seconds = float(np.median([take_turn(competitor, given)[1] for _ in range(3)]))
+            first = take_turn(competitor, given)[1]
+            turns = [take_turn(competitor, given)[1] for _ in range(2 if first < PLOT_SECONDS / 5 else 0)]
+            seconds = float(np.median([first, *turns]))
             del given
             past.append((length, seconds, extra_memory(competitor, shape)))
     return points
@@ -350,6 +351,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"disturbed: other processes kept {disturbance:.1f} processors busy; the ratios are rough, the times too long")
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())
