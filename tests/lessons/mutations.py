@@ -5,6 +5,18 @@ must occur in the function once.
 """
 
 MUTATIONS = {
+    1: (3, [
+        ("x.reshape(-1, x.shape[-1])", "x[0]", "rows"),
+        ("d_out.reshape(-1, d_out.shape[-1])", "2 * d_out.reshape(-1, d_out.shape[-1])", "d_rows"),
+        ("d_rows.sum(axis=0)", "d_rows.mean(axis=0)", "d_bias"),
+        ("d_rows.sum(axis=0)", "d_out.sum(axis=0)", "d_bias"),
+        ("d_rows.sum(axis=0)", "d_rows[0]", "d_bias"),
+        ("rows.T @ d_rows", "(d_rows.T @ rows)", "d_weight"),
+        ("rows.T @ d_rows", "-rows.T @ d_rows", "d_weight"),
+        ("rows.T @ d_rows", "rows.T @ d_rows / len(rows)", "d_weight"),
+        ("d_out @ weight.T", "-(d_out @ weight.T)", "d_x"),
+        ("d_out @ weight.T", "d_out @ np.abs(weight).T", "d_x"),
+    ]),
     6: (4, [
         ("d_out @ v.swapaxes(-1, -2)", "-d_out @ v.swapaxes(-1, -2)", "d_weights"),
         ("weights.swapaxes(-1, -2) @ d_out", "weights.swapaxes(-1, -2) @ d_out / 4", "d_v"),
