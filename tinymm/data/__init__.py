@@ -1,6 +1,7 @@
 """Data: what the models read, and how it becomes arrays."""
 
 from tinymm.data.batches import IGNORE, Batch, BatchSettings, TrainingBatches, make_batch
+from tinymm.data.digits import Digits, DigitSet, load_digits
 from tinymm.data.easy_vqa import EasyVQA, QuestionSet, load_easy_vqa
 from tinymm.data.images import ImageSource, load_image
 from tinymm.data.scenes import COLORS, HELD_OUT_PAIRS, PAIRS, SHAPES, TRAINING_PAIRS
@@ -11,7 +12,7 @@ from tinymm.data.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 __all__ = [
     "COLORS", "HELD_OUT_PAIRS", "IGNORE", "PAIRS", "SHAPES", "SPECIAL_TOKENS", "TRAINING_PAIRS", "Batch",
-    "BatchSettings", "EasyVQA", "ImageSource", "QuestionSet", "Scene", "SceneList", "SceneSet", "Shape",
-    "Tokenizer", "TrainingBatches", "compose_scenes", "data_path", "draw_scene", "draw_scenes", "load_easy_vqa",
+    "BatchSettings", "DigitSet", "Digits", "EasyVQA", "ImageSource", "QuestionSet", "Scene", "SceneList", "SceneSet", "Shape",
+    "Tokenizer", "TrainingBatches", "compose_scenes", "data_path", "draw_scene", "draw_scenes", "load_digits", "load_easy_vqa",
     "load_image", "make_batch", "make_scenes", "sample_scene",
 ]
