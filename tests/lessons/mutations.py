@@ -53,4 +53,16 @@ MUTATIONS = {
         ("d_scores @ k / np.sqrt(d)", "d_scores @ k", "d_q"),
         ("d_scores.swapaxes(-1, -2) @ q / np.sqrt(d)", "d_scores.swapaxes(-1, -2) @ q / d", "d_k"),
     ]),
+    7: (4, [
+        ("merged.reshape(-1, D).T @ d_out.reshape(-1, D)", "x.reshape(-1, D).T @ d_out.reshape(-1, D)", "d_W_o"),
+        ("merged.reshape(-1, D).T @ d_out.reshape(-1, D)", "d_out.reshape(-1, D).T @ merged.reshape(-1, D)", "d_W_o"),
+        ("d_out @ W_o.T", "d_out @ W_o", "d_merged"),
+        ("split_heads(d_merged, n_heads)", "d_merged.reshape(*d_merged.shape[:2], n_heads, -1).reshape(attention.q.shape)", "d_mixed"),
+        ("merge_heads(d_heads[0])", "merge_heads(d_heads[1])", "d_q"),
+        ("merge_heads(d_heads[1])", "-merge_heads(d_heads[1])", "d_k"),
+        ("merge_heads(d_heads[2])", "merge_heads(d_heads[2]) / n_heads", "d_v"),
+        ("x.reshape(-1, D).T @ d_k.reshape(-1, D)", "(x.swapaxes(1, 2) @ d_k)[0]", "d_W_k"),
+        ("d_q @ W_q.T + d_k @ W_k.T + d_v @ W_v.T", "d_v @ W_v.T", "d_x"),
+        ("d_q @ W_q.T + d_k @ W_k.T + d_v @ W_v.T", "d_q @ W_q + d_k @ W_k + d_v @ W_v", "d_x"),
+    ]),
 }
