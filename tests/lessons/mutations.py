@@ -65,4 +65,16 @@ MUTATIONS = {
         ("d_q @ W_q.T + d_k @ W_k.T + d_v @ W_v.T", "d_v @ W_v.T", "d_x"),
         ("d_q @ W_q.T + d_k @ W_k.T + d_v @ W_v.T", "d_q @ W_q + d_k @ W_k + d_v @ W_v", "d_x"),
     ]),
+    8: (2, [
+        ("(d_out * normed).sum(axis=axes)", "(d_out * normed).mean(axis=axes)", "d_gain"),
+        ("(d_out * normed).sum(axis=axes)", "(d_out * normed).sum(axis=0)", "d_gain"),
+        ("d_out.sum(axis=axes)", "d_out.sum(axis=-1)", "d_bias"),
+        ("gain * d_out ", "d_out / 1 ", "d_normed"),
+        ("d_normed.mean(axis=-1, keepdims=True)", "d_normed.sum(axis=-1, keepdims=True)", "mean"),
+        ("d_normed.mean(axis=-1, keepdims=True)", "d_normed.mean()", "mean"),
+        ("(d_normed * normed).mean(axis=-1, keepdims=True)", "normed.mean(axis=-1, keepdims=True)", "along"),
+        ("scale * (d_normed - mean - normed * along)", "scale * (d_normed - normed * along)", "d_x"),
+        ("scale * (d_normed - mean - normed * along)", "scale * (d_normed - mean + normed * along)", "d_x"),
+        ("scale * (d_normed - mean - normed * along)", "(d_normed - mean - normed * along)", "d_x"),
+    ]),
 }
