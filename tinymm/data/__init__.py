@@ -7,12 +7,13 @@ from tinymm.data.images import ImageSource, load_image
 from tinymm.data.scenes import COLORS, HELD_OUT_PAIRS, PAIRS, SHAPES, TRAINING_PAIRS
 from tinymm.data.scenes import Scene, SceneList, SceneSet, Shape
 from tinymm.data.scenes import compose_scenes, draw_scene, draw_scenes, make_scenes, sample_scene
+from tinymm.data.sentiment import SentenceSet, Sentiment, load_sentiment
 from tinymm.data.shipped import data_path
 from tinymm.data.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 __all__ = [
     "COLORS", "HELD_OUT_PAIRS", "IGNORE", "PAIRS", "SHAPES", "SPECIAL_TOKENS", "TRAINING_PAIRS", "Batch",
-    "BatchSettings", "DigitSet", "Digits", "EasyVQA", "ImageSource", "QuestionSet", "Scene", "SceneList", "SceneSet", "Shape",
+    "BatchSettings", "DigitSet", "Digits", "EasyVQA", "ImageSource", "QuestionSet", "Scene", "SceneList", "SceneSet", "SentenceSet", "Sentiment", "Shape",
     "Tokenizer", "TrainingBatches", "compose_scenes", "data_path", "draw_scene", "draw_scenes", "load_digits", "load_easy_vqa",
-    "load_image", "make_batch", "make_scenes", "sample_scene",
+    "load_image", "load_sentiment", "make_batch", "make_scenes", "sample_scene",
 ]
