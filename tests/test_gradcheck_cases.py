@@ -153,8 +153,9 @@ def test_float32_stays_float32(name, rng):
             for key, value in make(rng).inputs.items()
         }
         out, cache = getattr(functional, f"{name}_forward")(**inputs)
-        assert out.dtype == np.float32
-        d_out = np.float32(1.5) if np.ndim(out) == 0 else rng.normal(size=out.shape).astype(np.float32)
+        assert all(part.dtype == np.float32 for part in parts(out))
+        draws = [np.float32(1.5) if np.ndim(part) == 0 else rng.normal(size=part.shape).astype(np.float32) for part in parts(out)]
+        d_out = tuple(draws) if isinstance(out, tuple) else draws[0]
         for suffix in ("_backward", "_backward_steps"):
             backward = getattr(functional, name + suffix, None)
             for gradient in parts(backward(d_out, cache)) if backward else []:

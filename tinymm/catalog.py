@@ -22,4 +22,17 @@ SYSTEMS: dict[str, System] = {
     "text_image": System(
         "tinymm.models.text_image", "TextImageConfig", "TextImageModel",
         "answers questions about an image and describes images, in one model", "easy-VQA, drawn scenes"),
+    "lstm": System(
+        "tinymm.models.lstm", "LSTMConfig", "LSTMModel",
+        "reads a sentence word by word and tells whether it is positive", "review sentences rated by people"),
+    "bert": System(
+        "tinymm.models.bert", "BERTConfig", "BERTModel",
+        "guesses hidden words from both sides, and so learns to read", "review sentences without labels"),
+    "bert_classifier": System(
+        "tinymm.models.bert_classifier", "BERTClassifierConfig", "BERTClassifier",
+        "tells whether a review is positive; with --from it starts from a trained bert", "review sentences rated by people"),
+    "encoder_decoder": System(
+        "tinymm.models.encoder_decoder", "EncoderDecoderConfig", "EncoderDecoderModel",
+        "reads one text and writes another: translates, rewrites, sums up", "numbers in words, dates, facts about scenes",
+        ("numbers", "dates", "facts")),
 }

@@ -252,3 +252,22 @@ def test_no_table_of_scores_is_made():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3e6
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="long sequences")
+@pytest.mark.parametrize("forward, backward", [
+    (kernels.attention_forward, kernels.attention_backward),
+    (kernels.readable_attention_forward, kernels.readable_attention_backward)])
+def test_errors_do_not_grow_with_the_length(forward, backward):
+    rng = np.random.default_rng(0)
+    for T, S in ((16, 16384), (16384, 16)):          # long sums over keys, long sums over queries
+        q, k, v, d_out = (rng.standard_normal((1, n, 16), dtype=np.float32) for n in (T, S, S, T))
+        out, cache = forward(q, k, v)
+        exact_out, exact = functional.attention_forward(*(x.astype(np.float64) for x in (q, k, v)))
+        results = (out, *backward(d_out, cache))
+        expected = (exact_out, *functional.attention_backward(d_out.astype(np.float64), exact))
+        for actual, wanted in zip(results, expected):
+            assert np.abs(actual - wanted).max() < 2e-6 * np.abs(wanted).max()
+        scores = q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2) / 4
+        total = np.exp(scores - cache.highest.reshape(1, T, 1)).sum(-1)
+        assert np.abs(cache.total.reshape(1, T) / total - 1).max() < 2e-6

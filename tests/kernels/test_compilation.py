@@ -2,8 +2,11 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +133,36 @@ def test_a_change_of_any_kernel_file_makes_all_saved_code_stale(installed):
     before = compilation._source_digest()
     (installed / "package" / "one.py").write_text("a = 2")
     assert compilation._source_digest() != before
+
+
+def test_unused_machine_code_of_other_versions_is_removed(function, installed):
+    parent = installed / "package" / "__pycache__"
+    now = time.time()
+    days = {"kernels-00000000000a": 0.5, "kernels-00000000000b": 2, "kernels-00000000000c": 40, "kernels-00000000000d": 50,
+            "kernels-mine": 90, "other": 90}
+    for name, age in days.items():
+        (parent / name).mkdir(parents=True)
+        (parent / name / "file").write_text("")
+        os.utime(parent / name, (now - 86400 * age,) * 2)
+    new = Path(folder_used(function)).parent.name
+    left = {folder.name for folder in parent.iterdir()}
+    assert left == {new, "kernels-00000000000a", "kernels-00000000000b", "kernels-mine", "other"}
+
+
+def test_machine_code_used_within_a_day_stays(function, installed):
+    parent = installed / "package" / "__pycache__"
+    for i in range(6):
+        (parent / f"kernels-{i:012x}").mkdir(parents=True)
+    folder_used(function)
+    assert len(list(parent.iterdir())) == 7
+
+
+def test_a_process_whose_folder_was_removed_goes_on(function, installed):
+    kernel = Kernel(function)
+    shutil.rmtree(installed / "package" / "__pycache__")
+    x = np.arange(3.0)
+    kernel(0, 3, x)
+    assert x.tolist() == [0, 2, 4]
 
 
 def test_one_machine_code_for_all_strides(function, installed):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinymm.training.metrics import MetricsFile, exact_match, exact_match_by_group, majority_answers, token_accuracy
+from tinymm.training.metrics import recall_at_k
 
 
 def test_exact_match():
@@ -33,6 +34,18 @@ def test_majority_answers_and_their_ties():
     commonest, overall = majority_answers(["q", "q", "q", "p", "p"], ["yes", "no", "no", "b", "a"])
     assert commonest == {"q": "no", "p": "a"} and overall == "no"
     assert majority_answers([], []) == ({}, "")
+
+
+def test_recall_at_k_by_hand():
+    similarity = np.array([[0.9, 0.1, 0.3], [0.7, 0.5, 0.6], [0.2, 0.4, 0.4]])      # ranks 1, 3, 2 (a tie against us)
+    assert [recall_at_k(similarity, k) for k in (1, 2, 3)] == [pytest.approx(share) for share in (1 / 3, 2 / 3, 1)]
+    assert recall_at_k(np.zeros((4, 4)), 3) == 0.0 and recall_at_k(np.full((2, 2), np.nan)) == 0.0
+    both = np.array([[True, False, True], [False, False, True], [True, True, False]])
+    assert recall_at_k(similarity, 1, both) == pytest.approx(1 / 3)                 # ranks 1, 2, 2 (a tie again)
+    assert math.isnan(recall_at_k(np.zeros((0, 3))))
+    for bad in (dict(similarity=np.zeros(3)), dict(similarity=np.eye(2), k=0), dict(similarity=np.zeros((3, 2)))):
+        with pytest.raises(ValueError, match="similarity"):
+            recall_at_k(**bad)
 
 
 def test_new_columns_appear_at_the_right_and_numbers_stay_readable(tmp_path):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from tinymm import UserError, functional, kernels
 from tinymm.bench.machine import BUSY, PAUSE, OtherWork, set_threads
+from tinymm.kernels.memory import keep_freed_memory
 
 Array = NDArray[np.floating]
 
@@ -325,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.plot is not None and (not options.plot.parent.is_dir() or options.plot.suffix.lower() not in (".png", ".svg", ".pdf")):
         raise UserError(f"--plot needs a file name that ends in .png, .svg or .pdf, in a folder that exists; got {options.plot}")
 
+    keep_freed_memory()      # as training does; else pages of memory are cleared in some turns and not in others
     found = competitors()
     set_threads(options.threads)
     other_work = OtherWork()

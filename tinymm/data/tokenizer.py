@@ -13,6 +13,7 @@ A question with its answer, and a caption, become one sequence each; the model c
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -31,6 +32,9 @@ class Tokenizer:
     """A fixed list of words, each with the number of its place in the list."""
 
     pad_id, unk_id, question_id, answer_id, caption_id, end_id = range(len(SPECIAL_TOKENS))
+    kind = "words"
+    split = staticmethod(split_words)     # a text into tokens
+    one_token = "a single lower-case token"
 
     def __init__(self, words: Sequence[str], extra: Sequence[str] = ()):
         """Make a tokenizer of the six special tokens, further special ones such as "<mask>", and then `words`.
@@ -42,8 +46,8 @@ class Tokenizer:
             if not re.fullmatch(r"<\w+>", token):
                 raise ValueError(f"a special token must be a word between < and >, got {token!r}")
         for word in words:
-            if not isinstance(word, str) or split_words(word) != [word]:
-                raise ValueError(f"every word must be a single lower-case token, got {word!r}")
+            if not isinstance(word, str) or self.split(word) != [word]:
+                raise ValueError(f"every word must be {self.one_token}, got {word!r}")
         self.special_tokens: tuple[str, ...] = SPECIAL_TOKENS + tuple(extra)
         self.tokens: tuple[str, ...] = self.special_tokens + tuple(words)
         self._id = {token: i for i, token in enumerate(self.tokens)}
@@ -52,11 +56,13 @@ class Tokenizer:
             raise ValueError(f"every word must occur once, got {repeated!r} more than once")
 
     @classmethod
-    def build(cls, texts: Iterable[str], extra: Sequence[str] = ()) -> "Tokenizer":
-        """The tokenizer of all words in these texts, in alphabetical order."""
-        words: set[str] = set()
-        for text in set(texts):
-            words.update(split_words(text))
+    def build(cls, texts: Iterable[str], extra: Sequence[str] = (), limit: int | None = None) -> "Tokenizer":
+        """The tokenizer of all words in these texts (each text counts once), in alphabetical order.
+
+        With a limit only so many of the commonest words are kept, and of equally common ones the first in the alphabet.
+        """
+        counts = Counter(word for text in set(texts) for word in cls.split(text))
+        words = sorted(counts, key=lambda word: (-counts[word], word))[:limit]
         return cls(sorted(words), extra)
 
     def __len__(self) -> int:
@@ -68,7 +74,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The numbers of the words of `text`; <unk> for each word that is not in the list."""
-        return [self._id.get(word, self.unk_id) for word in split_words(text)]
+        return [self._id.get(word, self.unk_id) for word in self.split(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these numbers, up to the first <end>; other special tokens but <unk> are left out.
@@ -84,12 +90,17 @@ class Tokenizer:
                 break
             if i >= len(self.special_tokens) or i == self.unk_id:
                 token = self.tokens[i]
-                text += token if not text or token in "?!.,;:" else " " + token
+                text += self.space(text, token) + token
         return text
+
+    @staticmethod
+    def space(text: str, token: str) -> str:
+        """What stands between a text and its next token."""
+        return "" if not text or token in "?!.,;:" else " "
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that the tokenizer does not know, each once, in order."""
-        return list(dict.fromkeys(word for word in split_words(text) if word not in self._id))
+        return list(dict.fromkeys(word for word in self.split(text) if word not in self._id))
 
     def question_prompt(self, question: str) -> list[int]:
         """<question> ... <answer>: what the model reads before it answers.
@@ -111,6 +122,8 @@ class Tokenizer:
         path = Path(path)
         beside = path.with_name(path.name + ".part")
         content = {"format": 1, "special_tokens": self.special_tokens, "words": self.tokens[len(self.special_tokens):]}
+        if self.kind != "words":     # a file that says nothing holds words
+            content = {"kind": self.kind} | content
         with open(beside, "w", encoding="utf-8") as file:
             json.dump(content, file, ensure_ascii=False, indent=1)
             file.flush()

@@ -3,7 +3,7 @@
     out, cache = NAME_forward(inputs...)        gradients of the inputs = NAME_backward(d_out, cache)
 
 Read the files in this order: linear, activations, softmax, attention, losses; then normalization, embedding,
-positions, dropout; and for images convolution, pooling.
+positions, dropout; for sequences recurrence, with binary_cross_entropy; and for images convolution, pooling.
 """
 
 from tinymm.functional.activations import (
@@ -12,6 +12,10 @@ from tinymm.functional.activations import (
 )
 from tinymm.functional.attention import (
     attention_backward, attention_backward_steps, attention_forward, attention_mask, AttentionCache,
+)
+from tinymm.functional.binary_cross_entropy import (
+    binary_cross_entropy_backward, binary_cross_entropy_backward_steps, binary_cross_entropy_forward,
+    BinaryCrossEntropyCache,
 )
 from tinymm.functional.convolution import (
     conv2d_backward, conv2d_forward, conv2d_reference_backward, conv2d_reference_forward, Conv2dCache,
@@ -39,12 +43,18 @@ from tinymm.functional.pooling import (
 from tinymm.functional.positions import (
     learned_positions_backward, learned_positions_forward, LearnedPositionsCache, sinusoidal_positions,
 )
+from tinymm.functional.recurrence import (
+    lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward, LSTMCache, LSTMCellCache,
+)
 from tinymm.functional.softmax import (
     log_softmax_backward, log_softmax_forward, LogSoftmaxCache, softmax_backward, softmax_backward_steps,
     softmax_forward, SoftmaxCache,
 )
 
 __all__ = [
+    "binary_cross_entropy_backward", "binary_cross_entropy_backward_steps", "binary_cross_entropy_forward",
+    "BinaryCrossEntropyCache", "lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward", "LSTMCache",
+    "LSTMCellCache",
     "attention_backward", "attention_backward_steps", "attention_forward", "attention_mask", "AttentionCache",
     "avg_pool2d_backward", "avg_pool2d_forward", "AvgPool2dCache", "batch_norm_backward",
     "batch_norm_backward_steps", "batch_norm_forward", "BatchNormCache", "conv2d_backward", "conv2d_forward",

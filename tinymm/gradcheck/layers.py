@@ -37,6 +37,10 @@ LAYERS: ModuleExamples = {
     },
     "MaxPool2d": {"": lambda rng: module(layers.MaxPool2d(2), rng, x=n(rng, 2, 5, 6, 3))},
     "AvgPool2d": {"": lambda rng: module(layers.AvgPool2d(2), rng, x=n(rng, 2, 5, 6, 3))},
+    "LSTM": {
+        "": lambda rng: module(layers.LSTM(3, 4, rng), rng, x=n(rng, 2, 5, 3)),
+        "padding": lambda rng: module(layers.LSTM(3, 4, rng), rng, x=n(rng, 2, 7, 3), mask=RIGHT_PADDED),
+    },
     "MultiHeadAttention": {
         "self, causal": lambda rng: module(layers.MultiHeadAttention(6, 3, rng), rng, x=n(rng, 2, 4, 6), causal=True),
         "cross, padding": lambda rng: module(

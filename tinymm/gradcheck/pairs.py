@@ -35,6 +35,11 @@ def conv2d(rng: Generator, image: tuple[int, int], kernel: tuple[int, int], bias
 
 
 
+def lstm_weights(rng: Generator) -> dict[str, np.ndarray]:
+    """E 3, D 4."""
+    return {"weight_x": n(rng, 3, 16), "weight_h": n(rng, 4, 16), "bias": n(rng, 16)}
+
+
 PAIRS: PairExamples = {
     "linear": {
         "": lambda rng: pair(x=n(rng, 2, 3, 5), weight=n(rng, 5, 4), bias=n(rng, 4)),
@@ -46,6 +51,15 @@ PAIRS: PairExamples = {
     "gelu": {
         "exact": lambda rng: pair(x=1.5 * n(rng, 3, 4, 5)),
         "tanh form": lambda rng: pair(x=1.5 * n(rng, 3, 4, 5), approximate=True),
+    },
+    "binary_cross_entropy": {
+        "": lambda rng: pair(logits=2 * n(rng, 3, 4), targets=rng.integers(2, size=(3, 4))),
+        "soft targets": lambda rng: pair(logits=n(rng, 5), targets=rng.random(5), constants=("targets",)),
+    },
+    "lstm_cell": {"": lambda rng: pair(x=n(rng, 2, 3), h=n(rng, 2, 4), c=n(rng, 2, 4), **lstm_weights(rng))},
+    "lstm": {
+        "": lambda rng: pair(x=n(rng, 2, 5, 3), **lstm_weights(rng)),
+        "padding": lambda rng: pair(x=n(rng, 2, 5, 3), **lstm_weights(rng), mask=np.arange(5) < np.array([[5], [2]])),
     },
     "softmax": {
         "": lambda rng: pair(x=n(rng, 3, 4, 5)),

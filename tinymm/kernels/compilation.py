@@ -9,9 +9,11 @@ its saved code is stale; here the folder's name contains a digest of all kernel 
 import contextlib
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,10 @@ def _type_of(argument: Any) -> types.Type:
 
 # ---- where the machine code is kept
 
+KEPT = 3                    # folders of machine code, one for each version of the kernels
+UNUSED_SECONDS = 24 * 3600
+
+
 def _with_cache(dispatcher: Any) -> Any:
     for folder in _cache_folders():
         if not _writable(folder):
@@ -111,11 +117,29 @@ def _with_cache(dispatcher: Any) -> Any:
 
 def _writable(folder: Path) -> bool:
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        os.utime(folder)                                              # used now
     except OSError:
         return False
+    if new:
+        _remove_unused(folder.parent)
     return True
+
+
+def _remove_unused(parent: Path) -> None:
+    """Remove machine code of other versions of the kernels: all but the last `KEPT`, and only what nobody has used for a day.
+
+    Other processes may do the same at the same time. One that still runs an old version makes its folder again.
+    """
+    used = {}
+    for folder in parent.glob("kernels-" + 12 * "[0-9a-f]"):
+        with contextlib.suppress(OSError):                            # just removed by somebody else
+            used[folder] = folder.stat().st_mtime
+    for folder in sorted(used, key=used.__getitem__, reverse=True)[KEPT:]:
+        if time.time() - used[folder] > UNUSED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cache_folders() -> Iterator[Path]:

@@ -201,12 +201,14 @@ def scaled(typing, tile, factor):
     return tile(tile, tile.dtype), generate
 
 
-# e^x = 2^(x log2 e): the whole part of x log2 e is the exponent of the result, and 2^fraction is a polynomial on [-1/2, 1/2],
-# the one through the Chebyshev points. It is off by no more than rounding is.
+# e^x = 2^(x log2 e): the whole part of x log2 e is the exponent of the result, and 2^fraction is a polynomial on [-1/2, 1/2]:
+# 1 + fraction * (the one through (2^fraction - 1) / fraction at the Chebyshev points). It is off by no more than rounding is.
+# e^0 is exactly 1, so a maximum that stays where it is rescales nothing, and no error grows from tile to tile.
 _LOG2_E = 1.4426950408889634
 _COEFFICIENTS = {
-    dtype: [float(c) for c in np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, degree, domain=[-0.5, 0.5])
-            .convert(kind=np.polynomial.Polynomial).coef]
+    dtype: [1.0] + [float(c) for c in np.polynomial.chebyshev.Chebyshev.interpolate(
+        lambda fraction: np.expm1(fraction / _LOG2_E) / fraction, degree - 1, domain=[-0.5, 0.5 + 1e-9])    # no point at 0
+        .convert(kind=np.polynomial.Polynomial).coef]
     for dtype, degree in (("float32", 5), ("float64", 11))}
 _MANTISSA_BITS = {"float32": 23, "float64": 52}
 _LOWEST = {"float32": -87.0, "float64": -708.0}     # e^x is below the smallest normal number soon after

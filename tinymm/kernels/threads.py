@@ -59,7 +59,8 @@ class _Share:
         self.kernel, self.arguments = kernel, arguments
         self.pieces, self.ranges = pieces, ranges
         self.next, self.unfinished = 0, ranges
-        self.lock, self.all_finished = threading.Lock(), threading.Semaphore(0)
+        self.lock, self.all_finished = threading.Lock(), threading.Lock()
+        self.all_finished.acquire()                    # until the last range is done; a lock wakes faster than a semaphore
         self.error: BaseException | None = None
 
     def work(self) -> None:

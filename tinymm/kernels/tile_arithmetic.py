@@ -56,10 +56,9 @@ def _add_four_rows(out, left, right, fresh, row):
     last, m = left.shape[0] - 1, out.shape[1]
     i0, i1, i2, i3 = row, min(row + 1, last), min(row + 2, last), min(row + 3, last)   # past the end: the last row, again
 
-    for r, i in enumerate((i0, i1, i2, i3)):
-        before = row_of(out, i)
+    for r in range(4):
         for j in range(m):
-            sums[r, j] = 0 if fresh else before[j]
+            sums[r, j] = 0
 
     whole = left.shape[1] // 4 * 4
     for k in range(0, whole, 4):
@@ -80,10 +79,10 @@ def _add_four_rows(out, left, right, fresh, row):
             for j in range(m):
                 sums[r, j] += left[i, k] * right0[j]
 
-    for r, i in enumerate((i0, i1, i2, i3)):
-        after = row_of(out, i)
+    for r in range(min(4, left.shape[0] - row)):
+        to = row_of(out, row + r)
         for j in range(m):
-            after[j] = sums[r, j]
+            to[j] = sums[r, j] if fresh else to[j] + sums[r, j]
 
 
 @compiled
@@ -114,12 +113,11 @@ def _add_columns(out, left, right, fresh, column, rows, vectors):
 @compiled
 def _add_block(out, left, right, fresh, row, column, rows, vectors):
     """The micro-kernel: a block of len(rows) x len(vectors) vectors of sums, in registers from its first product to its last."""
-    if fresh:
-        sums = filled(out, 0.0, rows, vectors)
-    else:
-        sums = load(out, row, column, rows, vectors)
+    sums = filled(out, 0.0, rows, vectors)
     for k in range(left.shape[1]):
         sums = add_outer_product(sums, left, row, right, column, k)
+    if not fresh:                           # once, at the end: a sum of a few sums of 64 rounds less than one of thousands of products
+        sums = add(sums, load(out, row, column, rows, vectors))
     store(out, row, column, sums)
 
 
@@ -156,6 +154,7 @@ def softmax_step(scores, highest, total, rescale, simd):
 def _softmax_in_loops(scores, highest, total, rescale):
     keys, queries = scores.shape
     peak, sums, factor = row_of(highest, 0), row_of(total, 0), row_of(rescale, 0)       # (queries,) each
+    of_tile = stack_block(scores)                                                       # (4, STACK_COLUMNS), one row is used
     for t in range(queries):
         factor[t] = peak[t]                                                             # m, for the moment
     for s in range(keys):
@@ -164,12 +163,14 @@ def _softmax_in_loops(scores, highest, total, rescale):
             peak[t] = row[t] if row[t] > peak[t] else peak[t]                           # m'
     for t in range(queries):
         factor[t] = exp_of_number(factor[t] - peak[t])                                 # e^(m - m')
-        sums[t] *= factor[t]
+        of_tile[0, t] = 0
     for s in range(keys):
         row = row_of(scores, s)
         for t in range(queries):
             row[t] = exp_of_number(row[t] - peak[t])
-            sums[t] += row[t]
+            of_tile[0, t] += row[t]
+    for t in range(queries):
+        sums[t] = sums[t] * factor[t] + of_tile[0, t]
 
 
 @compiled

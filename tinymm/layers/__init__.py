@@ -8,8 +8,9 @@ from tinymm.layers.image_encoder import ImageEncoder
 from tinymm.layers.linear import Linear
 from tinymm.layers.module import Module, Parameter
 from tinymm.layers.normalization import BatchNorm, LayerNorm
+from tinymm.layers.recurrence import LSTM
 from tinymm.layers.transformer import Residual, TransformerBlock
 
-__all__ = ["AvgPool2d", "BatchNorm", "Conv2d", "ConvBlock", "Embedding", "FeedForward", "ImageEncoder", "JointAttention",
+__all__ = ["AvgPool2d", "BatchNorm", "Conv2d", "ConvBlock", "Embedding", "FeedForward", "ImageEncoder", "JointAttention", "LSTM",
            "LayerNorm", "LearnedPositions", "Linear", "MaxPool2d", "Module", "MultiHeadAttention", "Parameter", "Residual",
            "TransformerBlock"]

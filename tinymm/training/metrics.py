@@ -75,6 +75,31 @@ def _commonest(counter: Counter[str]) -> str:
     return min(counter, key=lambda answer: (-counter[answer], answer)) if counter else ""
 
 
+def recall_at_k(similarity: NDArray[np.floating], k: int = 1, matches: NDArray[np.bool_] | None = None) -> float:
+    """The share of queries with a right item among the k most similar ones (Recall@K of retrieval); NaN without queries.
+
+        R@k = (1 / N) sum_i [rank_i <= k],   rank_i = the number of wrong items at least as similar as the best right one, + 1
+
+    An item that ties with the right one counts as more similar, so a model that finds all alike gets no credit.
+
+    Args:
+        similarity: (N, M), query i beside item j.   k: at least 1.
+        matches: (N, M), True where item j is a right one for query i; None when that is item i alone.
+
+    Raises:
+        ValueError: a wrong rank or shape, k below 1, or a query without a right item.
+    """
+    if similarity.ndim != 2 or k < 1:
+        raise ValueError(f"similarity must have shape (N, M) and k must be at least 1, got {similarity.shape} and {k}")
+    matches = np.eye(*similarity.shape, dtype=bool) if matches is None else matches
+    if matches.shape != similarity.shape or not matches.any(axis=1).all():
+        raise ValueError("every query needs a right item, "
+                         f"got matches {matches.shape} for similarity {similarity.shape}")
+    best = np.where(matches, similarity, -np.inf).max(axis=1, keepdims=True)      # (N, 1)
+    rank = (~matches & ~(similarity < best)).sum(axis=1) + 1                      # (N,)  a NaN counts against us too
+    return float((rank <= k).mean()) if len(similarity) else float("nan")
+
+
 class MetricsFile:
     """metrics.csv: one row per logged step; a cell is empty where nothing was measured.
 
