@@ -24,13 +24,13 @@ HIDDEN_WORDS = np.array([[0, 1, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]], dtype=bool)
 
 def bert(rng: Generator, **options: Any) -> ModuleExample:
     config = models.BERTConfig(vocabulary_size=11, d_model=6, n_heads=3, d_ff=8, max_length=5, **options)
-    return module(models.BERTModel(config, rng), rng, ids=PADDED_IDS, masked=HIDDEN_WORDS, max_entries=2,
+    return module(models.BERTModel(config, rng), rng, ids=PADDED_IDS, masked=HIDDEN_WORDS, max_entries=8,
                   **(dropout(rng) if config.dropout else {}))
 
 
 def bert_classifier(rng: Generator, **options: Any) -> ModuleExample:
     config = models.BERTClassifierConfig(vocabulary_size=11, d_model=6, n_heads=3, d_ff=8, max_length=5, **options)
-    return module(models.BERTClassifier(config, rng), rng, ids=PADDED_IDS, max_entries=2, **(dropout(rng) if config.dropout else {}))
+    return module(models.BERTClassifier(config, rng), rng, ids=PADDED_IDS, max_entries=8, **(dropout(rng) if config.dropout else {}))
 
 
 def encoder_decoder(rng: Generator, **options: Any) -> ModuleExample:
