@@ -47,7 +47,7 @@ def test_curves_put_each_column_where_it_belongs(tmp_path, figures):
     left, right = figures[0].axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["training batch"]
     labels = [text.get_text() for text in right.get_legend().get_texts()]
-    assert labels == ["training batch, each token", "other accuracy"]
+    assert labels == ["training batch", "other accuracy"]
     assert left.get_yscale() == "log"
     np.testing.assert_allclose(right.lines[-1].get_xydata(), [(step, step / 500) for step in (100, 200, 300, 400)])
     with Image.open(picture) as file:

@@ -18,7 +18,8 @@ from tinymm.commands.options import Parser
 
 DESCRIPTION = """\
 tinymm: a text-image Transformer built from nothing but arrays, each backward pass written by hand.
-One model answers questions about an image and describes an image."""
+The main model answers questions about an image and describes it; `tinymm models` lists the others. The lessons build
+every piece by hand: `tinymm check` examines your exercises, `tinymm step` walks through code and shows its arrays."""
 
 EXAMPLES = """\
 a first session:

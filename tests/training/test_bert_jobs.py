@@ -9,7 +9,7 @@ from tinymm import UserError
 from tinymm.data.sentiment import SentenceSet, Sentiment
 from tinymm.models.bert import MASK, BERTConfig
 from tinymm.models.bert_classifier import BERTClassifierConfig
-from tinymm.training import bert, bert_classifier, jobs, label_curve
+from tinymm.training import bag_of_words, bert, bert_classifier, jobs, label_curve, sentiment
 from tinymm.training.checkpoints import RunFolder, load_run
 from tinymm.training.loop import TrainingSettings
 
@@ -30,9 +30,12 @@ def sentences(n, seed):
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch):
     data = Sentiment(sentences(150, 0), sentences(40, 1), sentences(60, 2), sentences(30, 3))
-    for module in (bert, bert_classifier, label_curve):
+    for module in (bert, bert_classifier, label_curve, sentiment):
         monkeypatch.setattr(module, "load_sentiment", lambda: data)
-    return data
+    monkeypatch.setattr(bag_of_words, "STEPS", 20)
+    sentiment.bag_of_words_scores.cache_clear()
+    yield data
+    sentiment.bag_of_words_scores.cache_clear()
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_a_killed_fine_tuning_resumes_without_the_run_it_started_from(pre_traine
     _, source, _ = pre_trained
     recipe = replace(FINE_TUNING, start_from=str(source.path), labels=50)
     whole, _, _ = jobs.train_run("bert_classifier", tmp_path / "whole", recipe, progress=False)
-    step = bert_classifier.BERTClassifierTask.step
+    step = sentiment.SentimentTask.step
 
     def killed(self, batch, rng, count=[0]):
         count[0] += 1
@@ -94,7 +97,7 @@ def test_a_killed_fine_tuning_resumes_without_the_run_it_started_from(pre_traine
         return step(self, batch, rng)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="step 24"):
-        patch.setattr(bert_classifier.BERTClassifierTask, "step", killed)
+        patch.setattr(sentiment.SentimentTask, "step", killed)
         jobs.train_run("bert_classifier", tmp_path / "killed", recipe, progress=False)
     (source.path / "config.json").unlink()
     resumed, _, summary = jobs.train_run("bert_classifier", tmp_path / "killed", resume=True, progress=False)
@@ -155,7 +158,7 @@ def test_the_label_curve_is_measured_drawn_and_gone_on_with(pre_trained, tmp_pat
 
 def test_the_tested_state_is_the_best_on_validation_data(monkeypatch):
     """Validation accuracies are made up, best at the third look: that state is what is tested."""
-    looks, states, real = [], [], bert_classifier.judge
+    looks, states, real = [], [], sentiment.judge
     shares = iter([0.5, 0.6, 0.9, 0.7, 0.9, 0.1, 0.2, 0.3])
 
     def judge(model, part):

@@ -15,7 +15,7 @@ from tinymm.plots.sheet import INK, LINE, SERIES, SOFT, new_figure, save, write
 # what the columns of metrics.csv are called in the picture
 COLUMNS = {
     "loss": "training batch",
-    "accuracy": "training batch, each token",
+    "accuracy": "training batch",
     "questions_exact": "test questions, exact answer",
     "captions_seen_exact": "test captions, exact: pairs seen in training",
     "captions_unseen_exact": "test captions, exact: pairs never seen together",
@@ -54,7 +54,7 @@ def draw_curves(metrics: str | Path, path: str | Path) -> Path:
     figure.subplots_adjust(left=0.06, right=0.985, top=0.88, bottom=0.13, wspace=0.16)
     draw_series(left, losses)
     draw_series(right, accuracies)
-    left.set_title("Loss (cross-entropy a token, nats)", loc="left", fontsize=11, color=INK, pad=10)
+    left.set_title("Loss (cross-entropy, nats)", loc="left", fontsize=11, color=INK, pad=10)
     right.set_title("Accuracy", loc="left", fontsize=11, color=INK, pad=10)
     if losses:
         left.set_yscale("log")

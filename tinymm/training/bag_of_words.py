@@ -2,7 +2,7 @@
 
     P(positive | text) = sigmoid(b + sum of w_f over the words and word pairs f that occur in the text)
 
-Fitted by full-batch AdamW-like steps on the binary cross-entropy with weight decay (L2); its strength is chosen on validation texts.
+Fitted by full-batch Adam on the binary cross-entropy plus an L2 penalty, whose strength is chosen on validation texts.
 """
 
 from collections import Counter

@@ -15,25 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymm.data.bucketing import BucketedOrder, pad_sentences
 from tinymm.data.sentiment import load_sentiment
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.errors import UserError
 from tinymm.models.bert import BERTConfig, encode_sentences
 from tinymm.models.bert_classifier import BERTClassifier, BERTClassifierConfig
-from tinymm.training import bert
+from tinymm.training import bert, sentiment
 from tinymm.training.checkpoints import RunFolder, load_run
-from tinymm.training.jobs import Figure, Report, TrainingRecipe
+from tinymm.training.jobs import Report, TrainingRecipe
 from tinymm.training.loop import TrainingSettings
+from tinymm.training.sentiment import FIGURES, Sentences, SentimentTask
+
+__all__ = ["FIGURES", "Recipe", "draw", "evaluate_run", "prepare"]
 
 _INITIAL_WEIGHTS, _LABELS = 511, 512    # streams of chance
-
-FIGURES = {
-    "validation_accuracy": Figure("review sentences, validation: accuracy"),
-    "validation_loss": Figure("review sentences, validation: loss (nats)", "number"),
-    "test_accuracy": Figure("review sentences, test: accuracy"),
-    "test_majority": Figure("always the commoner label"),
-}
 
 
 @dataclass(frozen=True)
@@ -53,68 +48,7 @@ class Recipe(TrainingRecipe):
         return cls(training=replace(cls.training, steps=200, warmup=20))
 
 
-class SentenceBatch(NamedTuple):
-    ids: NDArray[np.int64]            # (R, T)
-    labels: NDArray[np.integer]       # (R,)  1 positive, 0 negative
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """Sentences as ids, with their labels."""
-
-    ids: Sequence[Sequence[int]]
-    labels: NDArray[np.integer]       # (N,)
-
-    def __getitem__(self, rows: slice | NDArray[np.integer]) -> "Sentences":
-        places = np.arange(len(self.labels))[rows]
-        return Sentences([self.ids[place] for place in places], self.labels[places])
-
-
-@dataclass
-class BERTClassifierTask:
-    """The Task that `tinymm.training.loop.train` runs."""
-
-    model: BERTClassifier
-    recipe: Recipe
-    sentences: Sentences        # to train on
-    validation: Sentences
-
-    def __post_init__(self) -> None:
-        self.order = BucketedOrder([len(sentence) for sentence in self.sentences.ids], self.recipe.batch_size,
-                                   self.recipe.training.seed)
-
-    def batch(self, step: int) -> SentenceBatch:
-        chosen = self.sentences[self.order.rows(step)]
-        return SentenceBatch(pad_sentences(chosen.ids), chosen.labels)
-
-    def step(self, batch: SentenceBatch, rng: np.random.Generator) -> dict[str, float]:
-        model, ops = self.model, self.model.ops
-        logits, cache = model.forward(batch.ids, training=True, rng=rng)                       # (R,)  F1
-        loss, loss_cache = ops.binary_cross_entropy_forward(logits, batch.labels)              # ()    F2
-
-        d_logits = ops.binary_cross_entropy_backward(1.0, loss_cache)                          # (R,)  undoes F2
-        model.backward(d_logits, cache)                                                        #       undoes F1
-        return {"loss": float(loss), "accuracy": float(((logits > 0) == batch.labels).mean())}
-
-    def trace(self, batch: SentenceBatch, rng: np.random.Generator) -> dict[str, Any]:
-        """The caches of a step's forward pass, for the search of an array that is not finite."""
-        logits, cache = self.model.forward(batch.ids, training=True, rng=rng)
-        return {**cache._asdict(), "logits": logits, "loss": self.model.ops.binary_cross_entropy_forward(logits, batch.labels)}
-
-    def evaluate(self, limit: int | None = None) -> dict[str, float]:
-        """Accuracy and loss on validation sentences."""
-        accuracy, loss = judge(self.model, self.validation[:limit])
-        return {"validation_accuracy": accuracy, "validation_loss": loss}
-
-
-def judge(model: BERTClassifier, sentences: Sentences) -> tuple[float, float]:
-    """Accuracy and mean loss (nats) on labelled sentences."""
-    logits = model.logits(sentences.ids)                                                       # (N,)
-    loss, _ = model.ops.binary_cross_entropy_forward(logits, sentences.labels)
-    return float(((logits > 0) == sentences.labels).mean()), float(loss)
-
-
-def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> BERTClassifierTask:
+def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> SentimentTask:
     """Data, words and a model: with the encoder of `recipe.start_from`, or with fresh weights.
 
     A resumed run passes the tokenizer it began with; its weights come from its checkpoint, so the run it started from
@@ -137,7 +71,7 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> BERTClassifie
     model.tokenizer = tokenizer
     model.use_backend(recipe.backend)
     train, validation = (labelled(part, tokenizer, config.max_length) for part in (data.train, data.validation))
-    return BERTClassifierTask(model, replace(recipe, model=config), train[draw_labels(len(train.labels), recipe)], validation)
+    return SentimentTask(model, replace(recipe, model=config), train[draw_labels(len(train.labels), recipe)], validation)
 
 
 def start_model(recipe: Recipe) -> Any:
@@ -168,7 +102,7 @@ def draw_labels(total: int, recipe: Recipe) -> NDArray[np.integer]:
     return np.random.default_rng([recipe.training.seed, _LABELS]).permutation(total)[:count]
 
 
-def draw(run: RunFolder, task: BERTClassifierTask) -> list[Path]:
+def draw(run: RunFolder, task: SentimentTask) -> list[Path]:
     """The pictures of a training."""
     from tinymm.plots.bert import draw_classifier_run
 
@@ -176,19 +110,6 @@ def draw(run: RunFolder, task: BERTClassifierTask) -> list[Path]:
 
 
 def evaluate_run(model: BERTClassifier, run: RunFolder) -> Report:
-    """Accuracy on the test sentences, beside the commoner label of the training sentences; and some of the surest mistakes."""
-    data = load_sentiment()
-    test = labelled(data.test, model.tokenizer, model.config.max_length)
-    accuracy, _ = judge(model, test)
-    common = int(np.mean(data.train.labels) >= 0.5)
-    figures = {"test_accuracy": accuracy, "test_majority": float((test.labels == common).mean())}
-    return Report(figures, lines=surest_mistakes(model, data.test.texts, test))
-
-
-def surest_mistakes(model: BERTClassifier, texts: Sequence[str], sentences: Sentences, count: int = 5) -> list[str]:
-    """The wrong answers that the model is surest of."""
-    logits = model.logits(sentences.ids)                                                       # (N,)
-    right = (logits > 0) == sentences.labels
-    worst = [row for row in np.argsort(-np.abs(logits), kind="stable") if not right[row]][:count]
-    lines = [f"    said {'positive' if logits[row] > 0 else 'negative'}: {texts[row]}" for row in worst]
-    return ["the surest of the wrong answers:", *lines] if lines else []
+    """What `tinymm evaluate` shows."""
+    test = load_sentiment().test
+    return sentiment.report(model, labelled(test, model.tokenizer, model.config.max_length), test.texts, run)

@@ -33,7 +33,6 @@ FORMAT = 1
 # what tokenizer.json says of itself -> module and class; a file of words says nothing
 TOKENIZERS: dict[str, tuple[str, str]] = {
     "words": ("tinymm.data.tokenizer", "Tokenizer"),
-    "bpe": ("tinymm.data.bpe", "BytePairTokenizer"),
     "characters": ("tinymm.data.characters", "CharacterTokenizer"),
 }
 

@@ -3,9 +3,8 @@
     python -m tinymm.training.label_curve runs/bert --out runs/label_curve
 
 Each training is stopped where it was best on validation data (looked at eight times on its way), and only that state is
-tested. Both ways to begin get the same
-labels, the same steps and the same looks, each with the learning rate that suits it. Finished trainings are
-kept in label_curve.csv; a second call goes on where the first was stopped.
+tested. Both ways to begin get the same labels, the same steps and the same looks, each with the learning rate that suits
+it. Finished trainings are kept in label_curve.csv; a second call goes on where the first was stopped.
 """
 
 import argparse
@@ -22,9 +21,10 @@ from tqdm import tqdm
 
 from tinymm.data.sentiment import load_sentiment
 from tinymm.errors import UserError
-from tinymm.training.bert_classifier import Recipe, judge, labelled, prepare
+from tinymm.training.bert_classifier import Recipe, labelled, prepare
 from tinymm.training.checkpoints import write_atomically
 from tinymm.training.optimizers import clip_by_global_norm
+from tinymm.training.sentiment import judge
 
 SEEDS = {50: 3, 100: 3, 200: 3, 500: 3, 1000: 2, 2000: 2, None: 2}    # how many trainings for this many labels; None: all
 RATES = {"fine_tuned": 5e-4, "scratch": 1e-3}                         # fresh weights need a higher learning rate

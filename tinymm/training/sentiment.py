@@ -31,7 +31,7 @@ FIGURES = {
     "bag_of_words_precision": Figure("its precision"),
     "bag_of_words_recall": Figure("its recall"),
     "bag_of_words_f1": Figure("its F1"),
-    "majority_accuracy": Figure("always the commoner label: accuracy"),
+    "majority_accuracy": Figure("always the commoner label of the training: accuracy"),
 }
 
 
