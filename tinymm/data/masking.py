@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymm.data.tokenizer import Tokenizer
 
 CHOSEN = 0.15                   # of the words of a text
 HIDDEN, RANDOM = 0.8, 0.1       # of the chosen; the rest is left as it is

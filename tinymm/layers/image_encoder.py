@@ -37,17 +37,18 @@ class ImageEncoderCache(NamedTuple):
 
 
 class ImageEncoder(Module):
-    """Images (B, H, W, 3) -> image tokens (B, N, D), one for each cell of the last feature map, row by row.
+    """Images (B, H, W, C_in) -> image tokens (B, N, D), one for each cell of the last feature map, row by row.
 
     Args:
         image_size: height and width of the pictures.   channels, strides: one of each per convolution block.
+        c_in: channels of the pictures, 3 for red, green and blue.
     """
 
-    def __init__(self, image_size: int, channels: tuple[int, ...], strides: tuple[int, ...], d_model: int, rng: np.random.Generator):
+    def __init__(self, image_size: int, channels: tuple[int, ...], strides: tuple[int, ...], d_model: int,
+                 rng: np.random.Generator, c_in: int = 3):
         if len(channels) != len(strides) or not channels:
             raise ValueError(f"channels and strides need one entry per block, got {channels} and {strides}")
-        self.blocks = [ConvBlock(c_in, c_out, rng, stride=stride)
-                       for c_in, c_out, stride in zip((3, *channels[:-1]), channels, strides)]
+        self.blocks = self.make_blocks((c_in, *channels), strides, rng)
         self.grid_size = image_size
         for stride in strides:
             self.grid_size = (self.grid_size - 1) // stride + 1
@@ -56,8 +57,13 @@ class ImageEncoder(Module):
         self.positions.weight.value[...] = grid_positions(self.grid_size, d_model)
         self.norm = LayerNorm(d_model)
 
+    @staticmethod
+    def make_blocks(channels: tuple[int, ...], strides: tuple[int, ...], rng: np.random.Generator) -> list[Module]:
+        """The CNN: block i leads from channels[i] to channels[i + 1]."""
+        return [ConvBlock(c_in, c_out, rng, stride=stride) for c_in, c_out, stride in zip(channels, channels[1:], strides)]
+
     def forward(self, images: Array, training: bool = False) -> tuple[Array, ImageEncoderCache]:
-        """images (B, H, W, 3) -> tokens (B, N, D)."""
+        """images (B, H, W, C_in) -> tokens (B, N, D)."""
         x, blocks = images, []
         for block in self.blocks:
             x, cache = block.forward(x, training)                      # (B, H', W', C)  F1
@@ -70,7 +76,7 @@ class ImageEncoder(Module):
         return x, ImageEncoderCache(blocks, grid_shape, project, positions, norm)
 
     def backward(self, d_tokens: Array, cache: ImageEncoderCache, input_gradient: bool = True) -> Array | None:
-        """d_tokens (B, N, D) -> d_images (B, H, W, 3), or None without input_gradient: training does not need it."""
+        """d_tokens (B, N, D) -> d_images (B, H, W, C_in), or None without input_gradient: training does not need it."""
         d_x = self.norm.backward(d_tokens, cache.norm)                 # (B, N, D)       undoes F5
         d_x = self.positions.backward(d_x, cache.positions)            # (B, N, D)       undoes F4
         d_x = self.project.backward(d_x, cache.project)                # (B, N, C)       undoes F3
