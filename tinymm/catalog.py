@@ -30,9 +30,28 @@ SYSTEMS: dict[str, System] = {
         "guesses hidden words from both sides, and so learns to read", "review sentences without labels"),
     "bert_classifier": System(
         "tinymm.models.bert_classifier", "BERTClassifierConfig", "BERTClassifier",
-        "tells whether a review is positive; with --from it starts from a trained bert", "review sentences rated by people"),
+        "tells whether a review is positive, or what it is about; with --from it starts from a trained bert",
+        "sentences of film and product reviews", ("sentiment", "topic")),
+    "gpt": System(
+        "tinymm.models.gpt", "GPTConfig", "GPTModel",
+        "writes: guesses the next token again and again", "Alice's Adventures in Wonderland, quatrains of the Tang dynasty",
+        ("alice", "tang")),
     "encoder_decoder": System(
         "tinymm.models.encoder_decoder", "EncoderDecoderConfig", "EncoderDecoderModel",
         "reads one text and writes another: translates, rewrites, sums up", "numbers in words, dates, facts about scenes",
         ("numbers", "dates", "facts")),
+    "multimodal_bert": System(
+        "tinymm.models.multimodal_bert", "MultimodalBERTConfig", "MultimodalBERT",
+        "names the answer to a question about an image: BERT with cross-attention to a residual CNN, and a classifier", "easy-VQA"),
+    "image_qa": System(
+        "tinymm.models.image_qa", "ImageQAConfig", "ImageQA",
+        "finds the answer to a question about an image in the question's own words: start and end of the span",
+        "two-way questions about easy-VQA's images and drawn scenes"),
+    "emoji_caption": System(
+        "tinymm.models.text_image", "TextImageConfig", "TextImageModel",
+        "names a drawing word by word: the text-image model on emoji", "emoji by four artists, tested on a fifth", ("all", "validation")),
+    "clip": System(
+        "tinymm.models.clip", "CLIPConfig", "CLIPModel",
+        "finds the name of a drawing and the drawing of a name: two towers, one space", "emoji by four artists, tested on a fifth",
+        ("all", "validation")),
 }

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from tinymm import UserError, __version__
-from tinymm.commands import search, train, use, verify
+from tinymm.commands import look, predict, search, train, use, verify
 from tinymm.commands.options import Parser
 
 DESCRIPTION = """\
@@ -71,6 +71,6 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"tinymm {__version__}")
     parser.set_defaults(run=lambda options: parser.print_help() or 0)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for group in (train, use, search, verify):
+    for group in (train, use, look, search, predict, verify):
         group.add(commands)
     return parser

@@ -5,7 +5,8 @@ import pytest
 
 from tinymm import functional, gradient_check
 from tinymm.functional import (
-    erf, gelu_backward, gelu_forward, relu_backward, relu_forward, sigmoid_backward, sigmoid_forward,
+    erf, gelu_backward, gelu_forward, relu_backward, relu_forward, sigmoid_backward, sigmoid_forward, swiglu_backward,
+    swiglu_forward,
 )
 
 PAIRS = {
@@ -118,3 +119,26 @@ def test_erf_works_through_long_and_strided_arrays():
     x = np.linspace(-3, 3, 3 * 20_000).reshape(3, 20_000).T    # longer than one piece, and not in the order of memory
     np.testing.assert_array_equal(erf(x)[::997, 1], [float(erf(np.float64(t))) for t in x[::997, 1]])
     assert erf(x).shape == x.shape
+
+
+# ------------------------------------------------------------------------------------------------------ swiglu
+
+
+def test_swiglu_gradients(rng):
+    inputs = {"gate": 3 * rng.normal(size=(2, 3, 5)), "value": rng.normal(size=(2, 3, 5))}
+    report = gradient_check(swiglu_forward, swiglu_backward, inputs, rng=rng)
+    assert report.ok, report
+
+
+def test_swiglu_known_values():
+    gate, value = np.array([0.0, math.log(3), 800.0, -800.0]), np.array([5.0, 2.0, 3.0, 7.0])
+    out, cache = swiglu_forward(gate, value)
+    np.testing.assert_allclose(out, [0, 2 * 0.75 * math.log(3), 2400, 0], rtol=1e-14, atol=1e-300)
+    d_gate, d_value = swiglu_backward(np.ones(4), cache)
+    np.testing.assert_allclose(d_gate, [2.5, 2 * (0.75 + 0.1875 * math.log(3)), 3, 0], rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(d_value, out / value, rtol=1e-14)
+
+
+def test_swiglu_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"got gate \(2, 3\) and value \(3,\)"):
+        swiglu_forward(np.zeros((2, 3)), np.zeros(3))

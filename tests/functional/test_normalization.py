@@ -11,6 +11,9 @@ from tinymm.functional import (
     layer_norm_backward,
     layer_norm_backward_steps,
     layer_norm_forward,
+    rms_norm_backward,
+    rms_norm_backward_steps,
+    rms_norm_forward,
 )
 
 ONES, ZEROS = np.ones(3), np.zeros(3)
@@ -192,3 +195,39 @@ def test_float32_is_close_to_float64(rng):
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+# ------------------------------------------------------------------------------------------------------ RMS norm
+
+
+@pytest.mark.parametrize("backward", [rms_norm_backward, rms_norm_backward_steps])
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5)])
+def test_rms_norm_gradients(rng, backward, shape):
+    inputs = {"x": 1 + rng.normal(size=shape), "gain": rng.normal(size=shape[-1]), "eps": 0.1}
+    report = gradient_check(rms_norm_forward, backward, inputs, rng=rng)
+    assert report.ok, report
+
+
+def test_rms_norm_steps_are_the_short_formula(rng):
+    out, cache = rms_norm_forward(1 + rng.normal(size=(2, 3, 5)), rng.normal(size=5))
+    d_out = rng.normal(size=out.shape)
+    for short, steps in zip(rms_norm_backward(d_out, cache), rms_norm_backward_steps(d_out, cache), strict=True):
+        np.testing.assert_allclose(steps, short, rtol=1e-10, atol=1e-12)
+
+
+def test_rms_norm_known_values():
+    out, _ = rms_norm_forward(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([1.0, 2.0]), eps=0.0001)
+    np.testing.assert_allclose(out, [[3 / np.sqrt(12.5001), 8 / np.sqrt(12.5001)], [0, 0]], rtol=1e-14)
+
+
+def test_rms_norm_of_a_centred_row_is_layer_norm(rng):
+    x, gain = rng.normal(size=(4, 6)), rng.normal(size=6)
+    x -= x.mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(rms_norm_forward(x, gain)[0], layer_norm_forward(x, gain, np.zeros(6))[0], rtol=1e-12)
+    assert np.abs(rms_norm_forward(x + 1, gain)[0] - layer_norm_forward(x + 1, gain, np.zeros(6))[0]).max() > 0.1
+
+
+@pytest.mark.parametrize(("x", "gain"), [((), (1,)), ((2, 0), (0,)), ((2, 3), (2,)), ((2, 3), (1, 3))])
+def test_rms_norm_bad_input(x, gain):
+    with pytest.raises(ValueError, match="x must have at least one axis|gain must have the shape of the last axis"):
+        rms_norm_forward(np.zeros(x), np.zeros(gain))

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.peer
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def test_lstm_with_texts_of_unequal_length():
+@pytest.mark.parametrize("given", [False, True], ids=["from zero", "from h0, c0"])
+def test_lstm_with_texts_of_unequal_length(given):
     rng = np.random.default_rng(0)
     B, T, E, D = 3, 6, 4, 5
     lengths = np.array([6, 3, 1])
@@ -25,18 +26,23 @@ def test_lstm_with_texts_of_unequal_length():
         peer.bias_ih_l0.copy_(torch.tensor(bias))
         peer.bias_hh_l0.zero_()
     x_ = torch.tensor(x, requires_grad=True)
+    h0, c0 = rng.normal(size=(2, B, D)) if given else (None, None)
+    start = [torch.tensor(h0[None], requires_grad=True), torch.tensor(c0[None], requires_grad=True)] if given else None
     packed = torch.nn.utils.rnn.pack_padded_sequence(x_, torch.tensor(lengths), batch_first=True)
-    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(peer(packed)[0], batch_first=True)
+    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(peer(packed, start)[0], batch_first=True)
 
     mask = np.arange(T) < lengths[:, None]
-    out, cache = lstm_forward(x, weight_x, weight_h, bias, mask)
+    out, cache = lstm_forward(x, weight_x, weight_h, bias, mask, h0, c0)
     np.testing.assert_allclose(out * mask[..., None], expected.detach().numpy(), **CLOSE)
     d_out = rng.normal(size=out.shape) * mask[..., None]
     expected.backward(torch.tensor(d_out))
-    d_x, d_weight_x, d_weight_h, d_bias = lstm_backward(d_out, cache)
+    d_x, d_weight_x, d_weight_h, d_bias, d_h0, d_c0 = lstm_backward(d_out, cache)
     for ours, theirs in ((d_x, x_.grad), (d_weight_x.T, peer.weight_ih_l0.grad), (d_weight_h.T, peer.weight_hh_l0.grad),
                          (d_bias, peer.bias_ih_l0.grad)):
         np.testing.assert_allclose(ours, theirs.numpy(), **CLOSE)
+    if given:
+        np.testing.assert_allclose(d_h0, start[0].grad[0].numpy(), **CLOSE)
+        np.testing.assert_allclose(d_c0, start[1].grad[0].numpy(), **CLOSE)
 
 
 def test_binary_cross_entropy():

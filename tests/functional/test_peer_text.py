@@ -90,3 +90,26 @@ def test_cross_entropy(rng, smoothing, dtype):
         lambda logits: torch.nn.functional.cross_entropy(logits.reshape(-1, 7), peer_labels, label_smoothing=smoothing),
         [4 * rng.normal(size=(4, 10, 7))], rng, dtype,
     )
+
+
+@DTYPES
+def test_rms_norm(rng, dtype):
+    arrays = [1 + rng.normal(size=(3, 4, 7)), rng.normal(size=7)]
+    compare((lambda x, gain: F.rms_norm_forward(x, gain, 1e-6), F.rms_norm_backward),
+            lambda x, gain: torch.nn.functional.rms_norm(x, (7,), gain, 1e-6), arrays, rng, dtype)
+
+
+@DTYPES
+def test_swiglu(rng, dtype):
+    arrays = [3 * rng.normal(size=(4, 50)), rng.normal(size=(4, 50))]
+    compare((F.swiglu_forward, F.swiglu_backward), lambda gate, value: torch.nn.functional.silu(gate) * value, arrays, rng, dtype)
+
+
+@DTYPES
+def test_rotary(rng, dtype):
+    def peer(x):
+        angle = torch.outer(torch.arange(5, 11, dtype=torch.float64), 10000.0 ** (-torch.arange(0, 8, 2, dtype=torch.float64) / 8))
+        turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.polar(torch.ones_like(angle), angle).to(x.dtype.to_complex())
+        return torch.view_as_real(turned).flatten(-2)
+
+    compare((lambda x: F.rotary_forward(x, 5), F.rotary_backward), peer, [rng.normal(size=(2, 3, 6, 8))], rng, dtype)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from tinymm import gradient_check
-from tinymm.functional import learned_positions_backward, learned_positions_forward, sinusoidal_positions
+from tinymm.functional import (
+    learned_positions_backward, learned_positions_forward, rotary_backward, rotary_forward, sinusoidal_positions,
+)
 
 
 @pytest.fixture
@@ -78,3 +80,68 @@ def test_learned_keeps_dtype_and_inputs(rng, dtype):
 def test_learned_bad_input(x, weight, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         learned_positions_forward(np.zeros(x), np.zeros(weight))
+
+
+def test_learned_positions_further_on_in_the_text(rng):
+    """Two parts with their offsets are the whole, and each part's gradient reaches its own rows."""
+    x, weight = rng.normal(size=(2, 5, 3)), rng.normal(size=(7, 3))
+    whole, cache = learned_positions_forward(x, weight)
+    _, d_weight = learned_positions_backward(np.ones_like(x), cache)
+    parts = [learned_positions_forward(x[:, :2], weight), learned_positions_forward(x[:, 2:], weight, 2)]
+    np.testing.assert_array_equal(np.concatenate([out for out, _ in parts], axis=1), whole)
+    found = [learned_positions_backward(np.ones_like(out), part)[1] for out, part in parts]
+    assert not found[1][:2].any() and not found[1][5:].any()
+    np.testing.assert_array_equal(found[0] + found[1], d_weight)
+
+
+@pytest.mark.parametrize("offset", [3, -1])
+def test_learned_positions_bad_offset(offset):
+    with pytest.raises(ValueError, match="5 positions|offset must be 0 or more, got -1"):
+        learned_positions_forward(np.zeros((1, 2, 3)), np.zeros((4, 3)), offset)
+
+
+# ------------------------------------------------------------------------------------------------------ rotary
+
+
+@pytest.mark.parametrize("offset", [0, 3])
+def test_rotary_turns_neighbours_as_complex_numbers(rng, offset):
+    x = rng.normal(size=(2, 5, 6))
+    out, _ = rotary_forward(x, offset)
+    for t in range(5):
+        for i in range(3):
+            turned = complex(*x[1, t, 2 * i:2 * i + 2]) * np.exp(1j * (offset + t) / 10000 ** (2 * i / 6))
+            np.testing.assert_allclose(out[1, t, 2 * i:2 * i + 2], [turned.real, turned.imag], rtol=1e-13, atol=1e-14)
+
+
+def test_rotary_scores_depend_on_the_distance_alone(rng):
+    q, k = rng.normal(size=(1, 8)), rng.normal(size=(1, 8))
+
+    def score(query_place, key_place):
+        return (rotary_forward(q, query_place)[0] @ rotary_forward(k, key_place)[0].T).item()
+
+    assert score(9, 4) == pytest.approx(score(25, 20), rel=1e-12)
+    assert abs(score(9, 4) - score(9, 5)) > 1e-3
+    assert score(7, 7) == pytest.approx((q @ k.T).item(), rel=1e-12)
+
+
+def test_rotary_backward_turns_back(rng):
+    x = rng.normal(size=(3, 4, 6))
+    out, cache = rotary_forward(x, 11)
+    np.testing.assert_allclose(rotary_backward(out, cache), x, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose((out**2).sum(-1), (x**2).sum(-1), rtol=1e-13)
+
+
+def test_rotary_in_two_parts_is_the_whole(rng):
+    x = rng.normal(size=(2, 7, 4)).astype(np.float32)
+    whole, _ = rotary_forward(x)
+    parts = [rotary_forward(x[:, :3])[0], rotary_forward(x[:, 3:], 3)[0]]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+    assert whole.dtype == np.float32
+
+
+@pytest.mark.parametrize(("shape", "offset", "message"), [
+    ((4, 3), 0, "even K"), ((4,), 0, "(..., T, K)"), ((0, 4), 0, "empty axis"), ((2, 4), -1, "offset must be 0 or more, got -1"),
+])
+def test_rotary_bad_input(shape, offset, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rotary_forward(np.zeros(shape), offset)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinymm.functional import lstm_cell_forward, lstm_forward
+from tinymm.functional import lstm_backward, lstm_cell_forward, lstm_forward
 
 
 @pytest.fixture
@@ -53,6 +53,24 @@ def test_padding_keeps_the_state_whatever_stands_there(rng):
     np.testing.assert_array_equal(lstm_forward(other, **w, mask=mask)[0], out)
 
 
+def test_two_halves_are_the_whole_if_the_second_begins_where_the_first_ended(rng):
+    x, w = rng.normal(size=(2, 5, 3)), weights(rng)
+    whole, _ = lstm_forward(x, **w)
+    first, cache = lstm_forward(x[:, :2], **w)
+    last = cache.steps[-1]
+    memory = last.gates[1] * last.c + last.gates[0] * last.gates[2]
+    second, _ = lstm_forward(x[:, 2:], **w, h0=first[:, -1], c0=memory)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, rtol=1e-12)
+
+
+def test_only_a_given_beginning_has_a_gradient(rng):
+    x, w, start = rng.normal(size=(2, 3, 3)), weights(rng), rng.normal(size=(2, 4))
+    for given, there in (({}, (False, False)), ({"h0": start}, (True, False)), ({"c0": start}, (False, True))):
+        out, cache = lstm_forward(x, **w, **given)
+        *_, d_h0, d_c0 = lstm_backward(np.ones_like(out), cache)
+        assert (d_h0 is not None, d_c0 is not None) == there
+
+
 def test_float32_stays_float32(rng):
     w = {name: array.astype(np.float32) for name, array in weights(rng).items()}
     assert lstm_forward(rng.normal(size=(1, 2, 3)).astype(np.float32), **w)[0].dtype == np.float32
@@ -61,7 +79,8 @@ def test_float32_stays_float32(rng):
 @pytest.mark.parametrize("change, words", [
     ({"x": np.zeros((2, 3))}, r"x must have shape \(B, T, E\)"), ({"weight_h": np.zeros((4, 12))}, "weight_h must have shape"),
     ({"weight_x": np.zeros((2, 16))}, "weight_x must have shape"), ({"bias": np.zeros(4)}, "bias"),
-    ({"mask": np.ones((2, 3))}, "mask must be boolean"),
+    ({"mask": np.ones((2, 3))}, "mask must be boolean"), ({"h0": np.ones((1, 4))}, r"h0 must have shape \(B, D\)"),
+    ({"c0": np.ones((2, 3))}, r"c0 must have shape \(B, D\)"),
 ])
 def test_wrong_arguments(rng, change, words):
     with pytest.raises(ValueError, match=words):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinymm.layers import JointAttention, MultiHeadAttention, TransformerBlock
+from tinymm.layers import JointAttention, KeysValues, MultiHeadAttention, TransformerBlock
 from tinymm.layers.attention import merge_heads, split_heads
 
 
@@ -89,3 +89,36 @@ def test_dropout_changes_training_only(rng):
     np.testing.assert_array_equal(*evaluated)
     np.testing.assert_array_equal(trained[0], trained[1])
     assert not np.array_equal(trained[0], trained[2]) and not np.array_equal(trained[0], evaluated[0])
+
+
+# ---- keys and values that are kept -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_a_text_in_pieces_with_kept_keys_is_the_whole_text(rng, rotary):
+    layer = MultiHeadAttention(12, 3, rng, rotary=rotary).astype(np.float64)
+    x = rng.standard_normal((2, 7, 12))
+    whole, _ = layer.forward(x, causal=True)
+    past = KeysValues(np.zeros((2, 3, 9, 4)), np.zeros((2, 3, 9, 4)))
+    pieces = [layer.forward(x[:, a:b], causal=True, past=past, offset=a)[0] for a, b in ((0, 3), (3, 4), (4, 7))]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-12, atol=1e-14)
+    assert past.keys[:, :, :7].all() and not past.keys[:, :, 7:].any()
+    with pytest.raises(ValueError, match="room for 9 keys, but the text has 10 tokens"):
+        layer.forward(x[:, :3], causal=True, past=past, offset=7)
+
+
+def test_rotary_attention_does_not_see_where_a_text_stands(rng):
+    layer = MultiHeadAttention(8, 2, rng, rotary=True).astype(np.float64)
+    x = rng.standard_normal((1, 5, 8))
+    np.testing.assert_allclose(layer.forward(x, causal=True, offset=30)[0], layer.forward(x, causal=True)[0], rtol=1e-9)
+    swapped = x[:, [1, 0, 2, 3, 4]]
+    assert np.abs(layer.forward(swapped, causal=True)[0] - layer.forward(x, causal=True)[0])[0, 4].max() > 1e-3      # but the order
+
+
+def test_rotary_is_for_self_attention(rng):
+    with pytest.raises(ValueError, match="rotary positions are for self-attention"):
+        MultiHeadAttention(8, 2, rng, rotary=True).forward(np.zeros((1, 2, 8)), np.zeros((1, 3, 8)))
+    with pytest.raises(ValueError, match="rotary positions are for self-attention"):
+        TransformerBlock(8, 2, 16, rng, fusion="joint", rotary=True)
+    with pytest.raises(ValueError, match="normalization must be one of layer_norm, rms_norm; got 'none'"):
+        TransformerBlock(8, 2, 16, rng, normalization="none")

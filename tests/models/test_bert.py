@@ -1,4 +1,4 @@
-"""BERT and its classifier: what may see what, the shared encoder, what a user asks; and the encoder beside PyTorch's."""
+"""BERT and its classifier: what may see what, the shared encoder, what a user asks; and both beside PyTorch."""
 
 from dataclasses import asdict
 
@@ -7,7 +7,7 @@ import pytest
 
 from tinymm import UserError, functional, gradient_check_module
 from tinymm.data.tokenizer import Tokenizer
-from tinymm.models.bert import CLS, MASK, BERTConfig, BERTEncoder, BERTModel, encode_sentences
+from tinymm.models.bert import CLS, MASK, BERTConfig, BERTModel, encode_sentences
 from tinymm.models.bert_classifier import BERTClassifier, BERTClassifierConfig
 from tinymm.training.optimizers import Adam
 
@@ -226,76 +226,102 @@ def gradients_of_block(block):
         yield from (norm.gain.grad, norm.bias.grad)
 
 
-@pytest.mark.peer
-@NORMS
-def test_the_encoder_beside_pytorch(norm):
-    """Outputs at real tokens and all gradients, float64: of the tables, of every block, and of the norm beside the blocks."""
-    torch = pytest.importorskip("torch")
+class Peer:
+    """A BERTEncoder built of torch's layers with the same weights."""
+
+    def __init__(self, encoder):
+        self.torch = torch = pytest.importorskip("torch")
+        c = self.config = encoder.config
+        self.encoder = encoder
+        self.layers = [torch.nn.TransformerEncoderLayer(c.d_model, c.n_heads, c.d_ff, dropout=0.0, activation="gelu", batch_first=True,
+                                                        norm_first=c.norm == "pre", dtype=torch.float64) for _ in encoder.blocks]
+        for block, layer in zip(encoder.blocks, self.layers):
+            into_torch(block, layer)
+        ours = encoder.words.weight, encoder.positions.weight, encoder.norm.gain, encoder.norm.bias
+        self.beside = [(parameter, self.leaf(parameter)) for parameter in ours]     # what stands beside the blocks
+
+    def leaf(self, parameter):
+        return self.torch.tensor(parameter.value, requires_grad=True)
+
+    def __call__(self, ids):
+        normalise = self.torch.nn.functional.layer_norm
+        words, positions, gain, bias = (tensor for _, tensor in self.beside)
+        x = words[self.torch.tensor(ids)] + positions[:ids.shape[1]]
+        if self.config.norm == "post":
+            x = normalise(x, (self.config.d_model,), gain, bias)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=self.torch.tensor(ids == Tokenizer.pad_id))
+        return normalise(x, (self.config.d_model,), gain, bias) if self.config.norm == "pre" else x
+
+    def same_gradients(self, more=()):
+        """Of the encoder, and of further pairs of our parameter and its tensor: every parameter of the model."""
+        for ours, theirs in (*self.beside, *more):
+            assert_close(ours.grad, theirs.grad.numpy())
+        for block, layer in zip(self.encoder.blocks, self.layers):
+            for (name, theirs), ours in zip(layer.named_parameters(), gradients_of_block(block), strict=True):
+                assert_close(ours, theirs.grad.numpy(), name)
+
+
+def assert_close(ours, theirs, name=""):
+    """The largest difference beside the largest entry: below 1e-10."""
+    error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    assert error < 1e-10, (name, error)
+
+
+def moved(model):
+    """The model with its parameters away from where they start, where biases are 0 and gains 1."""
     rng = np.random.default_rng(9)
-    config = BERTConfig(17, norm=norm, **SIZES | {"dropout": 0.0})
-    encoder = BERTEncoder(config, rng).astype(np.float64)
-    for parameter in encoder.parameters():
-        parameter.value += 0.3 * rng.normal(size=parameter.shape)
-    ids, _ = padded(rng, 17)
-    real = ids != Tokenizer.pad_id
-
-    make = torch.nn.TransformerEncoderLayer
-    layers = [make(12, 3, 16, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm == "pre", dtype=torch.float64) for _ in range(2)]
-    for block, layer in zip(encoder.blocks, layers):
-        into_torch(block, layer)
-    words, positions, gain, bias = (torch.tensor(parameter.value, requires_grad=True) for parameter in
-                                    (encoder.words.weight, encoder.positions.weight, encoder.norm.gain, encoder.norm.bias))
-    x = words[torch.tensor(ids)] + positions[:7]
-    if norm == "post":
-        x = torch.nn.functional.layer_norm(x, (12,), gain, bias)
-    for layer in layers:
-        x = layer(x, src_key_padding_mask=torch.tensor(~real))
-    if norm == "pre":
-        x = torch.nn.functional.layer_norm(x, (12,), gain, bias)
-
-    out, cache = encoder.forward(ids)
-    d_out = rng.normal(size=out.shape) * real[..., None]      # at padded places the two need not agree
-    encoder.backward(d_out, cache)
-    x.backward(torch.tensor(d_out))
-
-    close = {"rtol": 1e-10, "atol": 1e-10}
-    np.testing.assert_allclose(out[real], x.detach().numpy()[real], **close)
-    for ours, theirs in ((encoder.words.weight, words), (encoder.positions.weight, positions),
-                         (encoder.norm.gain, gain), (encoder.norm.bias, bias)):
-        np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), **close)
-    for block, layer in zip(encoder.blocks, layers):
-        for (name, theirs), ours in zip(layer.named_parameters(), gradients_of_block(block), strict=True):
-            np.testing.assert_allclose(ours, theirs.grad.numpy(), **close, err_msg=name)
-
-
-@pytest.mark.peer
-def test_the_head_beside_pytorch():
-    """Dense, GELU, layer norm, tied decoder: logits and gradients of the whole masked model's loss."""
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(10)
-    model = small(dropout=0.0, n_layers=1)
     for parameter in model.parameters():
         parameter.value += 0.3 * rng.normal(size=parameter.shape)
-    ids, masked = padded(rng, model.config.vocabulary_size)
+    return model
+
+
+@pytest.mark.peer
+@NORMS
+def test_the_masked_model_beside_pytorch(norm):
+    """Encoder, dense, GELU, layer norm, tied decoder: logits, and the gradients of the loss for every parameter."""
+    pytest.importorskip("torch")
+    from torch.nn.functional import cross_entropy, gelu, layer_norm
+
+    model = moved(small(norm, dropout=0.0))
+    ids, masked = padded(np.random.default_rng(10), model.config.vocabulary_size)
     labels = np.array([9, 12, 10, 9])
     logits, cache = model.forward(ids, masked)
     loss, loss_cache = functional.cross_entropy_forward(logits, labels)
     model.backward(functional.cross_entropy_backward(1.0, loss_cache), cache)
 
-    encoder, table = model.encoder, model.encoder.words.weight
-    layer = torch.nn.TransformerEncoderLayer(12, 3, 16, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64)
-    into_torch(encoder.blocks[0], layer)
-    F = torch.nn.functional
-    words, *rest = (torch.tensor(p.value, requires_grad=True) for p in
-                    (table, model.dense.weight, model.dense.bias, model.norm.gain, model.norm.bias, model.decoder_bias))
-    dense, dense_bias, gain, bias, decoder_bias = rest
-    x = words[torch.tensor(ids)] + torch.tensor(encoder.positions.weight.value[:7])
-    x = layer(x, src_key_padding_mask=torch.tensor(ids == 0))
-    x = F.layer_norm(x, (12,), torch.tensor(encoder.norm.gain.value), torch.tensor(encoder.norm.bias.value))[torch.tensor(masked)]
-    x = F.layer_norm(F.gelu(x @ dense + dense_bias), (12,), gain, bias)
-    peer_loss = F.cross_entropy(x @ words.T + decoder_bias, torch.tensor(labels))
+    peer = Peer(model.encoder)
+    head = [model.dense.weight, model.dense.bias, model.norm.gain, model.norm.bias, model.decoder_bias]
+    dense, dense_bias, gain, bias, decoder_bias = tensors = [peer.leaf(parameter) for parameter in head]
+    x = gelu(peer(ids)[peer.torch.tensor(masked)] @ dense + dense_bias)
+    peer_logits = layer_norm(x, (12,), gain, bias) @ peer.beside[0][1].T + decoder_bias
+    peer_loss = cross_entropy(peer_logits, peer.torch.tensor(labels))
     peer_loss.backward()
-    assert float(loss) == pytest.approx(peer_loss.item(), rel=1e-10)
-    for ours, theirs in zip((table, model.dense.weight, model.dense.bias, model.norm.gain, model.norm.bias, model.decoder_bias),
-                            (words, *rest)):
-        np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), rtol=1e-10, atol=1e-10)
+    assert_close(logits, peer_logits.detach().numpy())
+    assert_close(loss, peer_loss.item())
+    peer.same_gradients(zip(head, tensors))
+
+
+@pytest.mark.peer
+@NORMS
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_classifier_beside_pytorch(norm, pooling):
+    """Logits, and the gradients of the loss for every parameter."""
+    torch = pytest.importorskip("torch")
+    model = moved(small_classifier(pooling, norm=norm, dropout=0.0))
+    ids, _ = padded(np.random.default_rng(11), model.config.vocabulary_size)
+    labels = np.array([1, 0, 1])
+    logits, cache = model.forward(ids)
+    loss, loss_cache = functional.binary_cross_entropy_forward(logits, labels)
+    model.backward(functional.binary_cross_entropy_backward(1.0, loss_cache), cache)
+
+    peer = Peer(model.encoder)
+    weight, bias = tensors = [peer.leaf(model.head.weight), peer.leaf(model.head.bias)]
+    x = peer(ids)
+    pooled = x[:, 0] if pooling == "cls" else torch.stack([row[:n].mean(dim=0) for row, n in zip(x, (7, 4, 2))])
+    peer_logits = (pooled @ weight + bias)[:, 0]
+    peer_loss = torch.nn.functional.binary_cross_entropy_with_logits(peer_logits, torch.tensor(labels, dtype=torch.float64))
+    peer_loss.backward()
+    assert_close(logits, peer_logits.detach().numpy())
+    assert_close(loss, peer_loss.item())
+    peer.same_gradients([(model.head.weight, weight), (model.head.bias, bias)])

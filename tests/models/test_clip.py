@@ -6,8 +6,8 @@ import pytest
 from tinymm import UserError
 from tinymm.data import Tokenizer
 from tinymm.functional import info_nce_backward, info_nce_forward
+from tinymm.layers.convolution import slope_filters
 from tinymm.models import CLIPConfig, CLIPModel
-from tinymm.models.clip import slope_filters
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_both_towers_and_the_loss_as_in_torch():
         return F.relu(norm(conv(x, f"{name}.conv", stride), f"{name}.norm"))
 
     x = x_in.permute(0, 3, 1, 2)
-    edges = F.relu(F.conv2d(x, torch.tensor(model.filters).permute(3, 2, 0, 1), padding=1))
+    edges = F.relu(F.conv2d(x, torch.tensor(model.encoder.slopes.filters).permute(3, 2, 0, 1), padding=1))
     x = block(torch.cat([x, edges], 1), "encoder.blocks.0")
     out = norm(conv(block(x, "encoder.blocks.1.first", 2), "encoder.blocks.1.conv"), "encoder.blocks.1.norm")
     x = F.relu(out + norm(conv(x, "encoder.blocks.1.shortcut", 2, 0), "encoder.blocks.1.shortcut_norm"))

@@ -30,12 +30,12 @@ def sentences(n, seed):
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch):
     data = Sentiment(sentences(150, 0), sentences(40, 1), sentences(60, 2), sentences(30, 3))
-    for module in (bert, bert_classifier, label_curve, sentiment):
+    for module in (bert, bert_classifier):
         monkeypatch.setattr(module, "load_sentiment", lambda: data)
+    monkeypatch.setattr(bert, "load_product_sentences", lambda: {"train": ()})
+    monkeypatch.setattr(bert_classifier, "load_topics", lambda: replace(data, train=sentences(100, 4)))
     monkeypatch.setattr(bag_of_words, "STEPS", 20)
-    sentiment.bag_of_words_scores.cache_clear()
     yield data
-    sentiment.bag_of_words_scores.cache_clear()
 
 
 @pytest.fixture
@@ -146,11 +146,11 @@ def test_the_label_curve_is_measured_drawn_and_gone_on_with(pre_trained, tmp_pat
     assert measured == recipes[3:] and len(points) == 8
     assert label_curve.read_points(tmp_path / "curve" / "label_curve.csv") == [
         point._replace(validation_accuracy=round(point.validation_accuracy, 4), test_accuracy=round(point.test_accuracy, 4)) for point in points]
-    curve = label_curve.by_start(points)
+    (curve,) = label_curve.curves(points).values()
     assert min(curve["fine_tuned"][150]) > 0.9 and len(curve["scratch"][4]) == 2
     assert len(label_curve.table(points)) == 3
     from tinymm.plots.bert import draw_label_curve
-    assert draw_label_curve(curve, tmp_path / "curve.png").exists()
+    assert draw_label_curve({"sentiment": curve, "topic": curve}, tmp_path / "curve.png").exists()
     (tmp_path / "curve" / "label_curve.csv").write_text("start,labels\nscratch,many\n")
     with pytest.raises(UserError, match="no label curve"):
         label_curve.measure_curve(recipes, tmp_path / "curve", progress=False)
@@ -174,8 +174,16 @@ def test_the_tested_state_is_the_best_on_validation_data(monkeypatch):
 
 
 def test_the_plan_has_every_training_with_the_same_steps_for_both():
-    recipes = label_curve.plan("runs/bert")
-    assert len(recipes) == 2 * sum(label_curve.SEEDS.values())
+    recipes = [recipe for data in label_curve.SEEDS for recipe in label_curve.plan("runs/bert", data)]
+    assert len(recipes) == 2 * sum(sum(counts.values()) for counts in label_curve.SEEDS.values())
     for tuned, scratch in zip(recipes[::2], recipes[1::2]):
-        assert tuned.start_from and not scratch.start_from and tuned.labels == scratch.labels
+        assert tuned.start_from and not scratch.start_from and (tuned.data, tuned.labels) == (scratch.data, scratch.labels)
         assert tuned.training.steps == scratch.training.steps and tuned.training.seed == scratch.training.seed
+
+
+def test_the_other_question_has_its_own_sentences_and_answers(tmp_path):
+    recipe = replace(FINE_TUNING, data="topic", training=replace(TRAINING, steps=2))
+    task, run, _ = jobs.train_run("bert_classifier", tmp_path / "topic", recipe, progress=False)
+    assert len(task.sentences.labels) == 100
+    report = bert_classifier.evaluate_run(load_run(run.path), run)
+    assert any("about a film" in line or "about a product" in line for line in report.lines)

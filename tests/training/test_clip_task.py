@@ -28,7 +28,7 @@ def test_a_batch_is_a_function_of_the_step_and_has_no_emoji_twice(task):
 
 def test_the_artist_left_out_is_not_trained_on(task):
     assert task.recipe.artists == tuple(a for a in TRAINING_ARTISTS if a != VALIDATION_ARTIST)
-    assert task.drawings.shape[:2] == (1586, 3)
+    assert task.pairs.drawings.shape[:2] == (1586, 3)
     assert clip.Recipe().artists == TRAINING_ARTISTS
 
 
@@ -38,8 +38,8 @@ def test_the_two_drawings_are_by_different_artists_who_drew_it(task):
     batch = plain.batch(0)
     for i in range(12):
         row = int(np.flatnonzero((task.ids == batch.ids[i]).all(axis=1))[0])
-        found = [[artist for artist in range(3) if task.present[row, artist]
-                  and np.abs(task.drawings[row, artist] - batch.drawings[half * 12 + i]).max() < 0.1] for half in (0, 1)]
+        found = [[artist for artist in range(3) if task.pairs.present[row, artist]
+                  and np.abs(task.pairs.drawings[row, artist] - batch.drawings[half * 12 + i]).max() < 0.1] for half in (0, 1)]
         assert found[0] and found[1] and found[0] != found[1]
 
 

@@ -20,13 +20,10 @@ def tiny(monkeypatch):
     """Eight sentences, in all splits the same."""
     texts, labels = (*GOOD, *BAD), np.array([1, 1, 1, 1, 0, 0, 0, 0])
     part = SentenceSet(texts, 4.0 * labels - 2, labels)
-    for module in (lstm, sentiment):
-        monkeypatch.setattr(module, "load_sentiment", lambda: Sentiment(part, part, part, part))
+    monkeypatch.setattr(lstm, "load_sentiment", lambda: Sentiment(part, part, part, part))
     monkeypatch.setattr(bag_of_words, "STEPS", 60)
-    sentiment.bag_of_words_scores.cache_clear()
     yield lstm.Recipe(training=TrainingSettings(steps=60, learning_rate=1e-2, warmup=5), batch_size=4, backend="numpy",
                       model=LSTMConfig(0, d_embedding=8, d_state=6, dropout=0.1))
-    sentiment.bag_of_words_scores.cache_clear()
 
 
 def test_it_learns_is_evaluated_and_loads(tiny, tmp_path):

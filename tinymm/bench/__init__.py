@@ -1,4 +1,4 @@
-"""`tinymm bench attention` and `tinymm bench step`: how fast, beside what else there is on this machine."""
+"""`tinymm bench attention`, `tinymm bench step`, `tinymm bench gpt`: how fast and how good, beside what else there is."""
 
 import sys
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 USAGE = """\
 usage: tinymm bench attention [options]     the attention kernels, NumPy, and PyTorch and JAX if they are installed
        tinymm bench step [options]          one training step of the main job, and the same in PyTorch
+       tinymm bench gpt RUN                 how fast a trained gpt writes, and the same training in PyTorch
 
-`tinymm bench attention --help` and `tinymm bench step --help` tell more."""
+`tinymm bench attention --help` and the like tell more."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tinymm.bench.attention import main as run
     elif argv[:1] == ["step"]:
         from tinymm.bench.step import main as run
+    elif argv[:1] == ["gpt"]:
+        from tinymm.bench.gpt import main as run
     else:
         asked = argv[:1] in (["-h"], ["--help"])
         print(USAGE, file=sys.stdout if asked else sys.stderr)

@@ -1,6 +1,7 @@
 """What the commands share: the parser, kinds of values, where a run is found."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +38,20 @@ def whole_number(least: int) -> Any:
         if number < least:
             raise argparse.ArgumentTypeError(f"it must be a whole number of at least {least}, got {text!r}")
         return number
+    return parse
+
+
+def number(least: float, most: float = math.inf) -> Any:
+    span = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or value == math.inf:
+            raise argparse.ArgumentTypeError(f"it must be a number of {span}, got {text!r}")
+        return value
     return parse
 
 

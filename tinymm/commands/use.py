@@ -1,11 +1,11 @@
-"""`tinymm ask` and `caption`: what a trained model is for."""
+"""`tinymm ask`, `caption` and `write`: what a trained model is for."""
 
 import argparse
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinymm.commands.options import RUN_FOLDER, load, png
+from tinymm.commands.options import RUN_FOLDER, load, number, png, whole_number
 from tinymm.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,12 +15,14 @@ WORDS_SHOWN = 120     # a vocabulary up to this size is listed when a question h
 
 ASK_HELP = """\
 Answer a question about an image: any size, any format that Pillow opens. The model knows the world of easy-VQA, one
-coloured shape on a light ground, and the words of its questions."""
+coloured shape on a light ground, and the words of its questions. Runs of text_image, multimodal_bert and image_qa can
+be asked; image_qa wants a question that holds both choices."""
 
 ASK_EXAMPLES = """\
 examples:
   tinymm ask shape.png "what color is the shape?"
-  tinymm ask shape.png "is there a blue circle?" --picture looked.png      and draw where the model looked"""
+  tinymm ask shape.png "is there a blue circle?" --picture looked.png      and draw where the model looked
+  tinymm ask shape.png "is the shape red or blue?" --run runs/image_qa"""
 
 CAPTION_HELP = """\
 Describe an image: any size, any format that Pillow opens. The model knows scenes of one to three coloured shapes."""
@@ -28,6 +30,16 @@ Describe an image: any size, any format that Pillow opens. The model knows scene
 CAPTION_EXAMPLES = """\
 example:
   tinymm caption scene.png --picture looked.png      and draw where the model looked for each word"""
+
+WRITE_HELP = """\
+Let a trained gpt go on with a text, or write one from nothing. Each token is drawn from what the model thinks likely,
+so another --seed gives another text."""
+
+WRITE_EXAMPLES = """\
+examples:
+  tinymm write runs/gpt "Alice was beginning to"
+  tinymm write runs/gpt_tang 春 --seed 3                a quatrain that begins with spring
+  tinymm write runs/gpt "The Queen" --temperature 0      always the likeliest token"""
 
 
 def add(commands: Any) -> None:
@@ -45,11 +57,25 @@ def add(commands: Any) -> None:
         command.add_argument("--picture", metavar="PNG", type=png,
                              help="also draw where the model looked for each word, into this file")
 
+    write = commands.add_parser("write", help="let a trained gpt go on with a text", description=WRITE_HELP, epilog=WRITE_EXAMPLES)
+    write.add_argument("folder", metavar="RUN", type=Path, help="the run folder of a gpt")
+    write.add_argument("prompt", metavar="PROMPT", nargs="?", default="", help="the text to go on with (default: none)")
+    write.add_argument("--temperature", metavar="X", type=number(0), default=0.8,
+                       help="below 1 more careful, above 1 more daring, 0 always the likeliest token (default 0.8)")
+    write.add_argument("--top-k", metavar="K", type=whole_number(1), help="draw from the K likeliest tokens only")
+    write.add_argument("--top-p", metavar="P", type=number(0.001, 1), default=0.9,
+                       help="draw from the likeliest tokens that together reach probability P (default 0.9; 1 is all)")
+    write.add_argument("--tokens", metavar="N", type=whole_number(1), default=200, help="the most tokens to write (default 200)")
+    write.add_argument("--seed", metavar="N", type=whole_number(0), default=0, help="the same seed writes the same text (default 0)")
+    write.set_defaults(run=run_write)
+
 
 def run_ask(options: argparse.Namespace) -> int:
     if not any(map(str.isalnum, options.question)):
         raise UserError("the question is empty; ask something such as 'what color is the shape?'")
     model = load(options.folder)
+    if not hasattr(model, "attention_to_image"):
+        raise UserError(f"the model in {options.folder} answers no questions about images; `tinymm train` makes one that does")
     _check_words(model, options.question)
     print(model.answer(options.image, options.question))
     return _draw_look(model, options)
@@ -59,6 +85,22 @@ def run_caption(options: argparse.Namespace) -> int:
     model = load(options.folder)
     print(model.caption(options.image))
     return _draw_look(model, options)
+
+
+def run_write(options: argparse.Namespace) -> int:
+    if not options.folder.exists():
+        raise UserError(f"there is no run folder {options.folder}; `tinymm train gpt --out {options.folder}` makes it")
+    model = load(options.folder)
+    from numpy.random import default_rng
+
+    from tinymm.models.gpt import GPTModel
+
+    if not isinstance(model, GPTModel):
+        raise UserError(f"the model in {options.folder} does not write texts; `tinymm train gpt` makes one that does")
+    text = model.generate(options.prompt, max_new_tokens=options.tokens, temperature=options.temperature, top_k=options.top_k,
+                          top_p=options.top_p, rng=default_rng(options.seed))
+    print(options.prompt + text)
+    return 0
 
 
 def _check_words(model: "TextImageModel", question: str) -> None:

@@ -85,11 +85,59 @@ class BatchSettings:
     mirror: bool = True             # half of all images are mirrored
 
 
-class TrainingBatches:
-    """Training batches as a pure function of (seed, step).
+class QuestionDraw:
+    """The questions that a step asks and the images they are about, changed so that no answer changes: a pure function of (seed, step).
 
     In every epoch each image comes once, in a new order; the images left over at its end wait for the next one.
     """
+
+    def __init__(self, questions: QuestionSet, seed: int, settings: BatchSettings = BatchSettings()):
+        self.settings, self.seed = settings, seed
+        self._images = questions.images
+        order = np.argsort(questions.image_index, kind="stable")
+        bounds = np.searchsorted(questions.image_index[order], np.arange(1, len(questions.images)))
+        self._questions_of = np.split(order, bounds)
+        closed = np.isin(questions.answers, ("yes", "no"))
+        self._weights = np.where(closed, 1.0, settings.open_question_weight)
+        self._ground, self._box = ground_and_box(questions.images)
+
+    def draw(self, step: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """The images (B, H, W, 3) of a step, the questions asked (R,) by their places in the set, and their images (R,) among the B."""
+        chosen = draw_rows(self.seed, _QUESTION_ORDER, step, len(self._images), self.settings.question_images)
+        rows = [self._ask(self._questions_of[i], rng) for i in chosen]
+        image_index = np.repeat(np.arange(len(chosen)), [len(asked) for asked in rows])
+        return self.show(chosen, rng), np.concatenate(rows), image_index
+
+    def _ask(self, questions: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """A few of an image's questions, none twice: those whose clocks ring first; weight is speed."""
+        clocks = rng.standard_exponential(len(questions)) / self._weights[questions]
+        return questions[np.argsort(clocks)[:self.settings.questions_per_image]]
+
+    def show(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """The chosen images, some of them mirrored, each shifted, but no shape out of the picture."""
+        out = np.empty((len(chosen), *self._images.shape[1:]), dtype=np.uint8)
+        height, width = out.shape[1:3]
+        chance = rng.random((len(chosen), 3))
+        for image, i, (flip, down, right_by) in zip(out, chosen.tolist(), chance.tolist()):
+            source = self._images[i]
+            top, bottom, left, right = self._box[i].tolist()
+            if self.settings.mirror and flip < 0.5:
+                source, left, right = source[:, ::-1], width - right, width - left
+            dy = self._shift(top, height - bottom, down)
+            dx = self._shift(left, width - right, right_by)
+            image[0] = self._ground[i]
+            image[1:] = image[0]                                # by whole rows: ten times faster than by pixels
+            image[top + dy:bottom + dy, left + dx:right + dx] = source[top:bottom, left:right]
+        return out
+
+    def _shift(self, before: int, after: int, chance: float) -> int:
+        """A whole number of pixels, none more likely than another, at most what is free before and after the shape."""
+        back, ahead = min(before, self.settings.max_shift), min(after, self.settings.max_shift)
+        return int(chance * (back + ahead + 1)) - back
+
+
+class TrainingBatches:
+    """Training batches as a pure function of (seed, step). Scenes, as images of questions, come once an epoch each."""
 
     def __init__(
         self, questions: QuestionSet | None, scenes: SceneSet | SceneList | None, tokenizer: Tokenizer, seed: int,
@@ -108,10 +156,9 @@ class TrainingBatches:
         if settings.question_images + settings.scenes < 1:
             raise ValueError("a batch needs at least one image, got question_images=0 and scenes=0")
         self.settings, self.seed = settings, seed
-        self._images = questions.images if questions is not None else None
         self._scenes = scenes
         for name, data, share in (
-            ("question images", self._images, settings.question_images), ("scenes", scenes, settings.scenes),
+            ("question images", None if questions is None else questions.images, settings.question_images), ("scenes", scenes, settings.scenes),
         ):
             given = 0 if data is None else len(data)
             if given < share:
@@ -122,12 +169,7 @@ class TrainingBatches:
                 if pair not in texts:   # few questions differ, so each is encoded once
                     texts[pair] = (tokenizer.question_prompt(pair[0]), _continuation(pair[1], tokenizer))
             self._questions = token_table([texts[pair] for pair in zip(questions.questions, questions.answers)])
-            order = np.argsort(questions.image_index, kind="stable")
-            bounds = np.searchsorted(questions.image_index[order], np.arange(1, len(questions.images)))
-            self._questions_of = np.split(order, bounds)
-            closed = np.isin(questions.answers, ("yes", "no"))
-            self._weights = np.where(closed, 1.0, settings.open_question_weight)
-            self._ground, self._box = ground_and_box(questions.images)
+            self._draw = QuestionDraw(questions, seed, settings)
         if scenes is not None:
             prompt = tokenizer.caption_prompt()
             captions = scenes.captions + scenes.mirrored_captions
@@ -140,47 +182,18 @@ class TrainingBatches:
         rng = np.random.default_rng([self.seed, step, _AUGMENTATION])
         pictures, tables, image_index = [], [], []
         if settings.question_images:
-            chosen = self._draw(_QUESTION_ORDER, step, len(self._images), settings.question_images)
-            rows = [self._ask(self._questions_of[i], rng) for i in chosen]
-            pictures.append(self._augmented(chosen, rng))
-            tables.append([table[np.concatenate(rows)] for table in self._questions])
-            image_index.append(np.repeat(np.arange(len(chosen)), [len(asked) for asked in rows]))
+            images, rows, index = self._draw.draw(step, rng)
+            pictures.append(images)
+            tables.append([table[rows] for table in self._questions])
+            image_index.append(index)
         if settings.scenes:
-            chosen = self._draw(_SCENE_ORDER, step, len(self._scenes), settings.scenes)
+            chosen = draw_rows(self.seed, _SCENE_ORDER, step, len(self._scenes), settings.scenes)
             mirrored = rng.random(settings.scenes) < (0.5 if settings.mirror else 0)
             pictures.append(self._scenes.pictures(chosen, mirrored))
             ids, labels = (table[chosen + mirrored * len(self._scenes)] for table in self._captions)
             tables.append([self._with_gaps(ids, rng), labels])
             image_index.append(settings.question_images + np.arange(settings.scenes))
         return Batch(np.concatenate(pictures), *_stack(tables), np.concatenate(image_index))
-
-    def _draw(self, stream: int, step: int, total: int, share: int) -> NDArray[np.int64]:
-        """Which images of a set this step gets: a slice of the epoch's order."""
-        epoch, place = divmod(step, total // share)
-        order = _order(self.seed, epoch, stream, total)
-        return order[place * share:(place + 1) * share]
-
-    def _ask(self, questions: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """A few of an image's questions, none twice: those whose clocks ring first; weight is speed."""
-        clocks = rng.standard_exponential(len(questions)) / self._weights[questions]
-        return questions[np.argsort(clocks)[:self.settings.questions_per_image]]
-
-    def _augmented(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """The chosen images, some of them mirrored, each shifted, but no shape out of the picture."""
-        out = np.empty((len(chosen), *self._images.shape[1:]), dtype=np.uint8)
-        height, width = out.shape[1:3]
-        chance = rng.random((len(chosen), 3))
-        for image, i, (flip, down, right_by) in zip(out, chosen.tolist(), chance.tolist()):
-            source = self._images[i]
-            top, bottom, left, right = self._box[i].tolist()
-            if self.settings.mirror and flip < 0.5:
-                source, left, right = source[:, ::-1], width - right, width - left
-            dy = self._shift(top, height - bottom, down)
-            dx = self._shift(left, width - right, right_by)
-            image[0] = self._ground[i]
-            image[1:] = image[0]                                # by whole rows: ten times faster than by pixels
-            image[top + dy:bottom + dy, left + dx:right + dx] = source[top:bottom, left:right]
-        return out
 
     def _with_gaps(self, ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """Captions as they are read, some words hidden: what comes next must then be seen in the picture.
@@ -191,10 +204,11 @@ class TrainingBatches:
         hidden = (rng.random(ids.shape) < self.settings.word_dropout) & (ids >= len(SPECIAL_TOKENS))
         return np.where(hidden, Tokenizer.unk_id, ids)
 
-    def _shift(self, before: int, after: int, chance: float) -> int:
-        """A whole number of pixels, none more likely than another, at most what is free before and after the shape."""
-        back, ahead = min(before, self.settings.max_shift), min(after, self.settings.max_shift)
-        return int(chance * (back + ahead + 1)) - back
+
+def draw_rows(seed: int, stream: int, step: int, total: int, share: int) -> NDArray[np.int64]:
+    """Which `share` of `total` items this step gets: a slice of the epoch's order."""
+    epoch, place = divmod(step, total // share)
+    return _order(seed, epoch, stream, total)[place * share:(place + 1) * share]
 
 
 @lru_cache(maxsize=4)

@@ -30,6 +30,21 @@ class QuestionSet:
     def __len__(self) -> int:
         return len(self.questions)
 
+    def about(self, images: NDArray[np.integer]) -> "QuestionSet":
+        """The questions about some of the images, with these images alone."""
+        place = np.full(len(self.images), -1)
+        place[images] = np.arange(len(images))
+        rows = np.flatnonzero(place[self.image_index] >= 0)
+        return QuestionSet(self.images[images], place[self.image_index[rows]],
+                           tuple(self.questions[row] for row in rows), tuple(self.answers[row] for row in rows))
+
+
+def split_by_image(questions: QuestionSet, share: float, rng: np.random.Generator) -> tuple[QuestionSet, QuestionSet]:
+    """Keep back a share of the images with all their questions: (the rest, what is kept back)."""
+    order = rng.permutation(len(questions.images))
+    count = round(share * len(order))
+    return questions.about(np.sort(order[count:])), questions.about(np.sort(order[:count]))
+
 
 @dataclass(frozen=True)
 class EasyVQA:

@@ -10,7 +10,7 @@ out of the training.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,34 @@ class Emoji:
         """All drawings (M, 32, 32, 3) of some artists, and for each which emoji it is (M,)."""
         which = [np.flatnonzero(self.present[artist]) for artist in artists]
         return np.concatenate([self.drawings[a][rows] for a, rows in zip(artists, which)]), np.concatenate(which)
+
+
+def artists_of(data: str) -> tuple[str, ...]:
+    """Whose drawings a training on "all" or for "validation" learns from."""
+    return tuple(artist for artist in TRAINING_ARTISTS if data == "all" or artist != VALIDATION_ARTIST)
+
+
+class ArtistPairs:
+    """Emoji in batches, each drawn by two different artists, or by mixtures of the two."""
+
+    def __init__(self, emoji: Emoji, artists: tuple[str, ...]):
+        self.present = np.stack([emoji.present[artist] for artist in artists], axis=1)         # (N, A)
+        self.drawings = np.stack([emoji.drawings[artist] for artist in artists], axis=1)       # (N, A, H, W, 3)
+
+    def rows(self, step: int, batch_size: int, seed: Sequence[int]) -> NDArray[np.intp]:
+        """The emoji (B,) of a step: in an epoch none comes twice. What is left over at its end waits for the next."""
+        count = len(self.present)
+        batch_size = min(batch_size, count)
+        epoch, place = divmod(step, count // batch_size)
+        return np.random.default_rng([*seed, epoch]).permutation(count)[place * batch_size:(place + 1) * batch_size]
+
+    def draw(self, rows: NDArray[np.intp], mixtures: float, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Two versions of these emoji, (2, B, H, W, 3), 0..255; a share `mixtures` of them has up to half of the other mixed in."""
+        present = self.present[rows]                                                           # (B, A)
+        order = np.argsort(rng.random(present.shape) - present, axis=1)                        # (B, A)  those who drew it come first
+        both = self.drawings[rows, order[:, :2].T].astype(np.float32)                          # (2, B, H, W, 3)
+        share = rng.uniform(0, 0.5, both.shape[:2]) * (rng.random(both.shape[:2]) < mixtures)  # (2, B)
+        return both + share.astype(np.float32)[..., None, None, None] * (both[::-1] - both)
 
 
 def load_emoji() -> Emoji:

@@ -45,15 +45,8 @@ def load_sentiment() -> Sentiment:
     Raises:
         UserError: the file is missing or damaged.
     """
-    path = data_path("sentiment") / "movie_review_snippets.tsv.gz"
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            rows = [line.rstrip("\n").split("\t") for line in file]
-        parts = np.array([zlib.crc32(number.encode()) % 10 for number, _, _ in rows])     # (N,)
-        ratings = np.array([float(rating) for _, rating, _ in rows])                      # (N,)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    texts = [text for _, _, text in rows]
+    numbers, ratings, texts = read_rated("movie_review_snippets.tsv.gz")
+    parts = np.array([zlib.crc32(number.encode()) % 10 for number in numbers])            # (N,)
     clear = np.abs(ratings) >= NEUTRAL                                                    # (N,)
 
     def chosen(where: NDArray[np.bool_]) -> SentenceSet:
@@ -62,3 +55,18 @@ def load_sentiment() -> Sentiment:
 
     return Sentiment(train=chosen(clear & (parts >= 3)), validation=chosen(clear & (parts == 0)),
                      test=chosen(clear & (parts > 0) & (parts < 3)), unlabelled=chosen(~clear & (parts >= 3)))
+
+
+def read_rated(name: str) -> tuple[list[str], NDArray[np.float64], list[str]]:
+    """A file of rated sentences: their numbers in the source, mean ratings (N,), and texts.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = data_path("sentiment") / name
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = [line.rstrip("\n").split("\t") for line in file]
+        return [number for number, _, _ in rows], np.array([float(rating) for _, rating, _ in rows]), [text for _, _, text in rows]
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tinymm.errors import UserError
 
@@ -119,16 +120,10 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the list as JSON. A reader sees the old file or the new one, never a part."""
-        path = Path(path)
-        beside = path.with_name(path.name + ".part")
         content = {"format": 1, "special_tokens": self.special_tokens, "words": self.tokens[len(self.special_tokens):]}
         if self.kind != "words":     # a file that says nothing holds words
             content = {"kind": self.kind} | content
-        with open(beside, "w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        save_json(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -152,3 +147,14 @@ class Tokenizer:
             return cls(content["words"], special[len(SPECIAL_TOKENS):])
         except (ValueError, TypeError) as error:
             raise UserError(f"the tokenizer {path} cannot be used: {error}") from None
+
+
+def save_json(path: str | Path, content: Any) -> None:
+    """Write JSON. A reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".part")
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)

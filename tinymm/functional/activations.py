@@ -8,6 +8,10 @@ backward here is an element-wise product: d_x = d_out * f'(x).
     gelu     x P(X <= x), X standard normal     Hendrycks and Gimpel 2016, the activation of BERT and GPT
     sigmoid  1 / (1 + exp(-x))                  a gate between 0 and 1
     tanh     (e^x - e^-x) / (e^x + e^-x)        a value between -1 and 1
+
+One takes two arrays, where half of the layer before says how much of the other half passes:
+
+    swiglu   silu(gate) * value, silu(g) = g sigmoid(g)    Shazeer 2020
 """
 
 from math import pi, sqrt
@@ -107,6 +111,44 @@ def tanh_backward(d_out: Array, cache: TanhCache) -> Array:
     """Gradient of `tanh_forward` with respect to x: tanh' = 1 - tanh^2."""
     out = cache.out
     return d_out * (1 - out * out)                             # (...)  undoes F1
+
+
+class SwigluCache(NamedTuple):
+    gate: Array     # (...)
+    value: Array    # (...)
+    share: Array    # (...)  sigmoid(gate)
+
+
+def swiglu_forward(gate: Array, value: Array) -> tuple[Array, SwigluCache]:
+    """out = silu(gate) * value,   silu(g) = g sigmoid(g).
+
+    Shazeer 2020, eq. (5) with beta = 1: in a feed-forward network gate = x W and value = x V are two projections of one x.
+
+    Args:
+        gate, value: arrays of the same shape, any.
+
+    Returns:
+        out in their shape and dtype, and the cache for `swiglu_backward`.
+
+    Raises:
+        ValueError: gate and value differ in shape.
+    """
+    if gate.shape != value.shape:
+        raise ValueError(f"gate and value must have the same shape, got gate {gate.shape} and value {value.shape}")
+    share, _ = sigmoid_forward(gate)                           # (...)  F1
+    silu = gate * share                                        # (...)  F2
+    out = silu * value                                         # (...)  F3
+    return out, SwigluCache(gate, value, share)
+
+
+def swiglu_backward(d_out: Array, cache: SwigluCache) -> tuple[Array, Array]:
+    """Gradients of `swiglu_forward` with respect to gate and value: silu'(g) = s + g s (1 - s) with s = sigmoid(g)."""
+    gate, value, share = cache
+
+    d_value = d_out * (gate * share)                           # (...)  undoes F3: the right factor ...
+    d_silu = d_out * value                                     # (...)  ... and the left one
+    d_gate = d_silu * (share + gate * share * (1 - share))     # (...)  undoes F2 (product rule) and F1
+    return d_gate, d_value
 
 
 # The error function. NumPy has none, and we want no other dependency. W. J. Cody, "Rational Chebyshev

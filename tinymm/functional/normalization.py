@@ -3,7 +3,8 @@
 Layer norm looks at one token: its D features share a mean and a variance (Ba et al. 2016). It stands before or
 after every attention and feed-forward block of a Transformer. Batch norm looks at one channel: all places of all
 images of the batch share a mean and a variance (Ioffe & Szegedy 2015). It stands between the convolutions of the
-image encoder. The same three lines do the work in both; only the axes of the means differ:
+image encoder. RMS norm (Zhang & Sennrich 2019) is a layer norm that leaves the mean where it is; many later language
+models use it. In layer norm and batch norm the same three lines do the work; only the axes of the means differ:
 
     centred = x - mean(x)      normalized = centred / sqrt(mean(centred^2) + eps)      out = normalized * gain + bias
 
@@ -100,6 +101,71 @@ def layer_norm_backward_steps(d_out: Array, cache: LayerNormCache) -> tuple[Arra
     d_mean = -d_centred.sum(axis=-1, keepdims=True)                # (..., 1)  undoes F2: one mean served D differences
     d_x = d_x + d_mean / width                                     # (..., D)  undoes F1
     return d_x, d_gain, d_bias
+
+
+# ------------------------------------------------------------------------------------------------------ RMS norm
+
+
+class RMSNormCache(NamedTuple):
+    """What the backward pass needs. The leading axes are any, also none."""
+
+    normalized: Array  # (..., D)  the mean of the squares of each row is 1
+    rrms: Array        # (..., 1)  one over the root of the mean square
+    gain: Array        # (D,)
+
+
+def rms_norm_forward(x: Array, gain: Array, eps: float = 1e-5) -> tuple[Array, RMSNormCache]:
+    """Divide each row of x by its root mean square:  out = x / sqrt(mean(x^2) + eps) * gain.
+
+    Zhang & Sennrich 2019, eq. (4). Nothing is subtracted, and there is no bias.
+
+    Args:
+        x: (..., D).   gain: (D,).   eps: keeps a row of zeros from dividing by zero.
+
+    Returns:
+        out (..., D) in the dtype of x, and the cache for `rms_norm_backward`.
+
+    Raises:
+        ValueError: x has no last axis or an empty one, or gain is not (D,).
+    """
+    _check_last_axis(x, gain=gain)
+
+    mean_square = (x * x).mean(axis=-1, keepdims=True)             # (..., 1)  F1
+    rrms = 1 / np.sqrt(mean_square + eps)                          # (..., 1)  F2
+    normalized = x * rrms                                          # (..., D)  F3
+    out = normalized * gain                                        # (..., D)  F4
+    return out, RMSNormCache(normalized, rrms, gain)
+
+
+def rms_norm_backward(d_out: Array, cache: RMSNormCache) -> tuple[Array, Array]:
+    """Gradients of `rms_norm_forward` with respect to x (..., D) and gain (D,), given d_out (..., D).
+
+    The formula of layer norm without the term of the mean: only stretching x changes nothing.
+    """
+    normalized, rrms, gain = cache
+    leading = tuple(range(d_out.ndim - 1))                         #               every axis but the last
+
+    d_gain = (d_out * normalized).sum(axis=leading)                # (D,)      undoes F4
+    d_normalized = d_out * gain                                    # (..., D)  undoes F4
+    stretch = (d_normalized * normalized).mean(axis=-1, keepdims=True)    # (..., 1)
+    d_x = rrms * (d_normalized - normalized * stretch)             # (..., D)  undoes F3 to F1
+    return d_x, d_gain
+
+
+def rms_norm_backward_steps(d_out: Array, cache: RMSNormCache) -> tuple[Array, Array]:
+    """The same gradients as `rms_norm_backward`, undoing one primitive step of the forward a line."""
+    normalized, rrms, gain = cache
+    width = d_out.shape[-1]
+    leading = tuple(range(d_out.ndim - 1))
+    x = normalized / rrms                                          # (..., D)      F3, read backwards
+
+    d_gain = (d_out * normalized).sum(axis=leading)                # (D,)      undoes F4
+    d_normalized = d_out * gain                                    # (..., D)  undoes F4
+    d_rrms = (d_normalized * x).sum(axis=-1, keepdims=True)        # (..., 1)  undoes F3: one rrms served D products
+    d_x = d_normalized * rrms                                      # (..., D)  undoes F3
+    d_mean_square = d_rrms * (-0.5 * rrms**3)                      # (..., 1)  undoes F2: (m + eps)^(-1/2)
+    d_x = d_x + d_mean_square * 2 * x / width                      # (..., D)  undoes F1: a second use of x
+    return d_x, d_gain
 
 
 # ---------------------------------------------------------------------------------------------------- batch norm

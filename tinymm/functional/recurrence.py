@@ -91,17 +91,21 @@ class LSTMCache(NamedTuple):
 
     steps: list[LSTMCellCache]           # T of them
     mask: NDArray[np.bool_] | None       # (B, T)
+    has_h0: bool                         # whether the first step began from a given state,
+    has_c0: bool                         # and from a given memory
 
 
 def lstm_forward(
-    x: Array, weight_x: Array, weight_h: Array, bias: Array, mask: NDArray[np.bool_] | None = None
+    x: Array, weight_x: Array, weight_h: Array, bias: Array, mask: NDArray[np.bool_] | None = None,
+    h0: Array | None = None, c0: Array | None = None
 ) -> tuple[Array, LSTMCache]:
-    """Read a batch of sequences from left to right, from state and memory zero.
+    """Read a batch of sequences from left to right.
 
     Args:
         x: (B, T, E).   weight_x: (E, 4 D).   weight_h: (D, 4 D).   bias: (4 D,); gates in the order i, f, g, o.
         mask: (B, T), False at padding; there state and memory stay as they are, so that out[:, -1] is the state after the
             last real word.
+        h0, c0: state and memory before the first step, (B, D) each; None: zero.
 
     Returns:
         out (B, T, D), the state after each step, and the cache for `lstm_backward`.
@@ -109,11 +113,11 @@ def lstm_forward(
     Raises:
         ValueError: a wrong rank, an empty axis, widths that do not fit, a mask that is not boolean (B, T).
     """
-    check_lstm(x, weight_x, weight_h, bias, mask)
+    check_lstm(x, weight_x, weight_h, bias, mask, h0, c0)
     B, T, _ = x.shape
     D = len(weight_h)
-    h = np.zeros((B, D), x.dtype)                                  # (B, D)
-    c = np.zeros((B, D), x.dtype)                                  # (B, D)
+    h = np.zeros((B, D), x.dtype) if h0 is None else h0            # (B, D)
+    c = np.zeros((B, D), x.dtype) if c0 is None else c0            # (B, D)
     out = np.empty((B, T, D), x.dtype)                             # (B, T, D)
     steps = []
     for t in range(T):
@@ -125,12 +129,15 @@ def lstm_forward(
         h, c = new_h, new_c
         out[:, t] = h                                              # (B, T, D) F4
         steps.append(step)
-    return out, LSTMCache(steps, mask)
+    return out, LSTMCache(steps, mask, h0 is not None, c0 is not None)
 
 
-def lstm_backward(d_out: Array, cache: LSTMCache) -> tuple[Array, Array, Array, Array]:
-    """Gradients of x, weight_x, weight_h and bias, given d_out (B, T, D): from the last step to the first."""
-    steps, mask = cache
+def lstm_backward(d_out: Array, cache: LSTMCache) -> tuple[Array, Array, Array, Array, Array | None, Array | None]:
+    """Gradients of x, weight_x, weight_h, bias, h0 and c0, given d_out (B, T, D): from the last step to the first.
+
+    Those of h0 and c0, (B, D), are what is left of d_h and d_c before the first step; None where none was given.
+    """
+    steps, mask, has_h0, has_c0 = cache
     first = steps[0]
     d_x = np.empty((*d_out.shape[:2], first.x.shape[-1]), d_out.dtype)   # (B, T, E)
     d_weight_x = np.zeros_like(first.weight_x)                     # (E, 4 D)
@@ -150,10 +157,11 @@ def lstm_backward(d_out: Array, cache: LSTMCache) -> tuple[Array, Array, Array, 
         d_weight_x += d_wx                                         # (E, 4 D)  the same weights at every step: a sum
         d_weight_h += d_wh                                         # (D, 4 D)
         d_bias += d_b                                              # (4 D,)
-    return d_x, d_weight_x, d_weight_h, d_bias
+    return d_x, d_weight_x, d_weight_h, d_bias, d_h if has_h0 else None, d_c if has_c0 else None
 
 
-def check_lstm(x: Array, weight_x: Array, weight_h: Array, bias: Array, mask: NDArray[np.bool_] | None) -> None:
+def check_lstm(x: Array, weight_x: Array, weight_h: Array, bias: Array, mask: NDArray[np.bool_] | None,
+               h0: Array | None, c0: Array | None) -> None:
     """Raise the ValueErrors of `lstm_forward`."""
     if x.ndim != 3 or x.size == 0:
         raise ValueError(f"x must have shape (B, T, E) without an empty axis, got {x.shape}")
@@ -164,3 +172,6 @@ def check_lstm(x: Array, weight_x: Array, weight_h: Array, bias: Array, mask: ND
                          f"got {weight_x.shape} and {bias.shape}")
     if mask is not None and (mask.dtype != bool or mask.shape != x.shape[:2]):
         raise ValueError(f"mask must be boolean of shape {x.shape[:2]}, got {mask.dtype} {mask.shape}")
+    for name, start in (("h0", h0), ("c0", c0)):
+        if start is not None and start.shape != (len(x), len(weight_h)):
+            raise ValueError(f"{name} must have shape (B, D) = {(len(x), len(weight_h))}, got {start.shape}")

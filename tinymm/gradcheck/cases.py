@@ -33,8 +33,16 @@ def discover() -> list[Subject]:
     pairs = sorted(name.removesuffix("_forward") for name in vars(functional) if name.endswith("_forward"))
     classes = sorted(name for name, value in vars(layers).items()
                      if inspect.isclass(value) and issubclass(value, Module) and value is not Module)
-    found = {"pair": pairs, "layer": classes, "model": list(SYSTEMS)}
+    found = {"pair": pairs, "layer": classes, "model": _models()}
     return [Subject(kind, name) for kind, names in found.items() for name in names]
+
+
+def _models() -> list[str]:
+    """The systems; of those that train the same class, only the first."""
+    first: dict[str, str] = {}
+    for name, system in SYSTEMS.items():
+        first.setdefault(system.model, name)
+    return list(first.values())
 
 
 def examples(kind: str, name: str) -> dict[str, Callable[[Generator], PairExample | ModuleExample]]:

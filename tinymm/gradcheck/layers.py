@@ -25,6 +25,7 @@ LAYERS: ModuleExamples = {
     },
     "Embedding": {"": lambda rng: module(layers.Embedding(7, 4, rng), rng, ids=REPEATED_IDS)},
     "LearnedPositions": {"": lambda rng: module(layers.LearnedPositions(6, 5, rng), rng, x=n(rng, 2, 3, 5))},
+    "RMSNorm": {"": lambda rng: module(layers.RMSNorm(6), rng, x=1 + n(rng, 2, 3, 6))},
     "LayerNorm": {"": lambda rng: module(layers.LayerNorm(6), rng, x=n(rng, 2, 3, 6))},
     "BatchNorm": {
         "training": lambda rng: module(layers.BatchNorm(5), rng, x=n(rng, 2, 3, 4, 5), training=True),
@@ -35,6 +36,7 @@ LAYERS: ModuleExamples = {
         "training": lambda rng: module(layers.ConvBlock(3, 4, rng, stride=2), rng, x=n(rng, 2, 6, 5, 3), training=True),
         "evaluation": lambda rng: module(layers.ConvBlock(3, 4, rng), rng, x=n(rng, 2, 6, 5, 3)),
     },
+    "Slopes": {"": lambda rng: module(layers.Slopes(2), rng, x=n(rng, 2, 6, 5, 3))},
     "MaxPool2d": {"": lambda rng: module(layers.MaxPool2d(2), rng, x=n(rng, 2, 5, 6, 3))},
     "AvgPool2d": {"": lambda rng: module(layers.AvgPool2d(2), rng, x=n(rng, 2, 5, 6, 3))},
     "LSTM": {
@@ -43,6 +45,8 @@ LAYERS: ModuleExamples = {
     },
     "MultiHeadAttention": {
         "self, causal": lambda rng: module(layers.MultiHeadAttention(6, 3, rng), rng, x=n(rng, 2, 4, 6), causal=True),
+        "self, causal, rotary": lambda rng: module(
+            layers.MultiHeadAttention(12, 3, rng, rotary=True), rng, x=n(rng, 2, 5, 12), causal=True),
         "cross, padding": lambda rng: module(
             layers.MultiHeadAttention(6, 3, rng, d_memory=5), rng, x=n(rng, 2, 4, 6), memory=n(rng, 2, 7, 5),
             mask=attention_mask(4, 7, padding=RIGHT_PADDED)),
@@ -56,13 +60,18 @@ LAYERS: ModuleExamples = {
         "gelu": lambda rng: module(layers.FeedForward(4, 7, rng), rng, x=n(rng, 2, 3, 4)),
         "relu": lambda rng: module(layers.FeedForward(4, 7, rng, activation="relu"), rng, x=n(rng, 2, 3, 4)),
     },
+    "GatedFeedForward": {"": lambda rng: module(layers.GatedFeedForward(4, 7, rng), rng, x=n(rng, 2, 3, 4))},
     "Residual": {
         "pre-norm, dropout": lambda rng: module(
             layers.Residual(layers.Linear(4, 4, rng), 4, "pre", 0.3), rng, x=n(rng, 2, 3, 4), **dropout(rng)),
         "post-norm": lambda rng: module(layers.Residual(layers.Linear(4, 4, rng), 4, "post"), rng, x=n(rng, 2, 3, 4)),
+        "RMS norm": lambda rng: module(
+            layers.Residual(layers.Linear(4, 4, rng), 4, normalization="rms_norm"), rng, x=n(rng, 2, 3, 4)),
     },
     "TransformerBlock": {
         "pre-norm, causal": lambda rng: module(block(rng), rng, x=n(rng, 2, 4, 6), causal=True),
+        "rotary, RMS norm, SwiGLU": lambda rng: module(
+            block(rng, rotary=True, normalization="rms_norm", activation="swiglu"), rng, x=n(rng, 2, 4, 6), causal=True),
         "post-norm, padding": lambda rng: module(
             block(rng, norm="post"), rng, x=n(rng, 2, 4, 6), mask=attention_mask(4, 4, padding=LEFT_PADDED)),
         "cross, dropout": lambda rng: module(
@@ -72,5 +81,16 @@ LAYERS: ModuleExamples = {
     "ImageEncoder": {
         "training": lambda rng: module(image_encoder(rng), rng, images=n(rng, 2, 9, 9, 3), training=True),
         "evaluation": lambda rng: module(image_encoder(rng), rng, images=n(rng, 2, 9, 9, 3)),
+    },
+    "ResidualBlock": {
+        "training": lambda rng: module(layers.ResidualBlock(3, 4, rng, stride=2), rng, x=n(rng, 2, 6, 5, 3), training=True),
+        "same size": lambda rng: module(layers.ResidualBlock(3, 3, rng), rng, x=n(rng, 2, 4, 5, 3), training=True),
+        "evaluation": lambda rng: module(layers.ResidualBlock(3, 4, rng), rng, x=n(rng, 2, 4, 5, 3)),
+    },
+    "ResidualImageEncoder": {
+        "": lambda rng: module(layers.ResidualImageEncoder(9, (4, 5, 5), (2, 2, 1), 6, rng), rng,
+                               images=n(rng, 2, 9, 9, 3), training=True),
+        "slopes": lambda rng: module(layers.ResidualImageEncoder(9, (4, 5), (2, 2), 6, rng, directions=2), rng,
+                                     images=n(rng, 2, 9, 9, 3), training=True),
     },
 }

@@ -35,6 +35,11 @@ def conv2d(rng: Generator, image: tuple[int, int], kernel: tuple[int, int], bias
 
 
 
+def unit_vectors(rng: Generator, *shape: int) -> np.ndarray:
+    x = n(rng, *shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
 def lstm_weights(rng: Generator) -> dict[str, np.ndarray]:
     """E 3, D 4."""
     return {"weight_x": n(rng, 3, 16), "weight_h": n(rng, 4, 16), "bias": n(rng, 16)}
@@ -52,15 +57,25 @@ PAIRS: PairExamples = {
         "exact": lambda rng: pair(x=1.5 * n(rng, 3, 4, 5)),
         "tanh form": lambda rng: pair(x=1.5 * n(rng, 3, 4, 5), approximate=True),
     },
+    "swiglu": {"": lambda rng: pair(gate=1.5 * n(rng, 3, 4, 5), value=n(rng, 3, 4, 5))},
     "binary_cross_entropy": {
         "": lambda rng: pair(logits=2 * n(rng, 3, 4), targets=rng.integers(2, size=(3, 4))),
         "soft targets": lambda rng: pair(logits=n(rng, 5), targets=rng.random(5), constants=("targets",)),
     },
     "lstm_cell": {"": lambda rng: pair(x=n(rng, 2, 3), h=n(rng, 2, 4), c=n(rng, 2, 4), **lstm_weights(rng))},
     "lstm": {
+        "initial state": lambda rng: pair(x=n(rng, 2, 5, 3), **lstm_weights(rng), h0=n(rng, 2, 4), c0=n(rng, 2, 4)),
         "": lambda rng: pair(x=n(rng, 2, 5, 3), **lstm_weights(rng)),
-        "padding": lambda rng: pair(x=n(rng, 2, 5, 3), **lstm_weights(rng), mask=np.arange(5) < np.array([[5], [2]])),
+        "padding": lambda rng: pair(x=n(rng, 2, 5, 3), **lstm_weights(rng), mask=np.arange(5) < np.array([[5], [2]]),
+                                    h0=n(rng, 2, 4), c0=n(rng, 2, 4)),
     },
+    "l2_normalize": {
+        "": lambda rng: pair(x=n(rng, 2, 3, 5)),
+        "short vectors": lambda rng: pair(x=n(rng, 3, 5) * np.array([[1], [1e-3], [1]]), eps=0.1),
+    },
+    "span_cross_entropy": {"": lambda rng: pair(logits=n(rng, 3, 7, 2), spans=np.array([[3, 5], [0, 0], [2, 6]]),
+                                                allowed=np.arange(7) != np.array([[6], [4], [1]]))},
+    "info_nce": {"": lambda rng: pair(a=unit_vectors(rng, 4, 5), b=unit_vectors(rng, 4, 5), log_scale=np.array(1.3))},
     "softmax": {
         "": lambda rng: pair(x=n(rng, 3, 4, 5)),
         "axis 1": lambda rng: pair(x=n(rng, 3, 4, 5), axis=1),
@@ -81,12 +96,20 @@ PAIRS: PairExamples = {
         "no leading axes": lambda rng: pair(q=n(rng, 4, 5), k=n(rng, 7, 5), v=n(rng, 7, 6)),
     },
     "layer_norm": {"": lambda rng: pair(x=n(rng, 2, 3, 6), gain=n(rng, 6), bias=n(rng, 6))},
+    "rms_norm": {"": lambda rng: pair(x=1 + n(rng, 2, 3, 6), gain=n(rng, 6))},
     "batch_norm": {
         "training": lambda rng: batch_norm(rng, training=True),
         "evaluation": lambda rng: batch_norm(rng, training=False),
     },
     "embedding": {"": lambda rng: pair(ids=REPEATED_IDS, weight=n(rng, 7, 4))},
-    "learned_positions": {"": lambda rng: pair(x=n(rng, 2, 3, 5), weight=n(rng, 6, 5))},
+    "learned_positions": {
+        "": lambda rng: pair(x=n(rng, 2, 3, 5), weight=n(rng, 6, 5)),
+        "offset": lambda rng: pair(x=n(rng, 2, 3, 5), weight=n(rng, 6, 5), offset=2),
+    },
+    "rotary": {
+        "": lambda rng: pair(x=n(rng, 2, 3, 5, 4)),
+        "offset": lambda rng: pair(x=n(rng, 3, 5, 6), offset=7),
+    },
     "dropout": {
         "training": lambda rng: pair(x=n(rng, 3, 4, 5), rate=0.4, rng=rng.spawn(1)[0], training=True),
         "evaluation": lambda rng: pair(x=n(rng, 3, 4, 5), rate=0.4, rng=None, training=False),

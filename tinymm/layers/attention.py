@@ -54,12 +54,28 @@ def select_backward(ops: Any, d_rows: Array, cache: SelectCache) -> Array:
     return d_items.reshape(len(d_items), *cache.shape)
 
 
+class KeysValues(NamedTuple):
+    """Room for the keys and values of a text that grows (the "KV cache"); places that were not written yet hold zeros."""
+
+    keys: Array      # (R, H, S_max, K)
+    values: Array    # (R, H, S_max, K)
+
+    def put(self, k: Array, v: Array, offset: int) -> tuple[Array, Array]:
+        """Write k and v (R, H, T, K) at places offset to offset + T; returns all keys and values up to there."""
+        end = offset + k.shape[2]
+        if end > self.keys.shape[2]:
+            raise ValueError(f"there is room for {self.keys.shape[2]} keys, but the text has {end} tokens")
+        self.keys[:, :, offset:end], self.values[:, :, offset:end] = k, v
+        return self.keys[:, :, :end], self.values[:, :, :end]                # (R, H, S, K) with S = offset + T
+
+
 class MultiHeadAttentionCache(NamedTuple):
     query: Any
     key: Any
     value: Any
     select_key: SelectCache
     select_value: SelectCache
+    rotary: Any      # of the queries; the keys were turned by the same angles
     attention: Any
     output: Any
     mask: NDArray[np.bool_] | None
@@ -72,24 +88,31 @@ class MultiHeadAttention(Module):
 
     Args:
         d_model: width D of x, a multiple of n_heads.   d_memory: width of the memory, d_model if not given.
+        rotary: turn queries and keys by their places (Su et al. 2021); for self-attention only.
     """
 
-    def __init__(self, d_model: int, n_heads: int, rng: np.random.Generator, d_memory: int | None = None):
+    def __init__(self, d_model: int, n_heads: int, rng: np.random.Generator, d_memory: int | None = None,
+                 rotary: bool = False):
         if n_heads < 1 or d_model % n_heads:
             raise ValueError(f"d_model must be a multiple of n_heads, got d_model {d_model} and n_heads {n_heads}")
-        self.n_heads = n_heads
+        self.n_heads, self.rotary = n_heads, rotary
         self.query = Linear(d_model, d_model, rng)
         self.key = Linear(d_memory or d_model, d_model, rng)
         self.value = Linear(d_memory or d_model, d_model, rng)
         self.output = Linear(d_model, d_model, rng)
 
     def forward(self, x: Array, memory: Array | None = None, *, mask: NDArray[np.bool_] | None = None, causal: bool = False,
-                memory_index: NDArray[np.integer] | None = None) -> tuple[Array, MultiHeadAttentionCache]:
+                memory_index: NDArray[np.integer] | None = None, past: KeysValues | None = None,
+                offset: int = 0) -> tuple[Array, MultiHeadAttentionCache]:
         """x (R, T, D), memory (B, S, D_memory) or None for self-attention -> out (R, T, D).
 
         mask: True where attention is allowed; broadcasts to (R, H, T, S).
         memory_index: (R,), the memory each row looks at; not needed when row r looks at memory r.
+        past, offset: for writing token by token. x are the tokens from place `offset` on; the keys and values of those
+            before stand in `past`, and those of x are put there too. Such a pass has no backward.
         """
+        if self.rotary and memory is not None:
+            raise ValueError("rotary positions are for self-attention: places in a text and in a memory are not the same")
         source = x if memory is None else memory                                       # (B, S, D_memory)
         q, query = self.query.forward(x)                                               # (R, T, D)     F1
         k, key = self.key.forward(source)                                              # (B, S, D)     F2
@@ -97,15 +120,24 @@ class MultiHeadAttention(Module):
         k, select_key = select_forward(self.ops, k, memory_index)                      # (R, S, D)     F4
         v, select_value = select_forward(self.ops, v, memory_index)                    # (R, S, D)     F5
         q, k, v = (split_heads(a, self.n_heads) for a in (q, k, v))                    # (R, H, T|S, K) F6
-        heads, attention = self.ops.attention_forward(q, k, v, mask, causal)           # (R, H, T, K)  F7
-        out, output = self.output.forward(merge_heads(heads))                          # (R, T, D)     F8
-        return out, MultiHeadAttentionCache(query, key, value, select_key, select_value, attention, output,
+        rotary = None
+        if self.rotary:
+            q, rotary = self.ops.rotary_forward(q, offset)                             # (R, H, T, K)  F7
+            k, _ = self.ops.rotary_forward(k, offset)                                  # (R, H, T, K)  F8
+        if past is not None:
+            k, v = past.put(k, v, offset)                                              # (R, H, S, K)
+        heads, attention = self.ops.attention_forward(q, k, v, mask, causal)           # (R, H, T, K)  F9
+        out, output = self.output.forward(merge_heads(heads))                          # (R, T, D)     F10
+        return out, MultiHeadAttentionCache(query, key, value, select_key, select_value, rotary, attention, output,
                                             mask, causal, memory is not None)
 
     def backward(self, d_out: Array, cache: MultiHeadAttentionCache) -> Array | tuple[Array, Array]:
         """d_out (R, T, D) -> d_x (R, T, D), and for cross-attention also d_memory (B, S, D_memory)."""
-        d_heads = split_heads(self.output.backward(d_out, cache.output), self.n_heads)     # (R, H, T, K)  undoes F8
-        d_q, d_k, d_v = self.ops.attention_backward(d_heads, cache.attention)              # (R, H, T|S, K) undoes F7
+        d_heads = split_heads(self.output.backward(d_out, cache.output), self.n_heads)     # (R, H, T, K)  undoes F10
+        d_q, d_k, d_v = self.ops.attention_backward(d_heads, cache.attention)              # (R, H, T|S, K) undoes F9
+        if cache.rotary is not None:
+            d_k = self.ops.rotary_backward(d_k, cache.rotary)                              # (R, H, T, K)  undoes F8
+            d_q = self.ops.rotary_backward(d_q, cache.rotary)                              # (R, H, T, K)  undoes F7
         d_q, d_k, d_v = merge_heads(d_q), merge_heads(d_k), merge_heads(d_v)               # (R, T|S, D)   undoes F6
         d_v = select_backward(self.ops, d_v, cache.select_value)                           # (B, S, D)     undoes F5
         d_k = select_backward(self.ops, d_k, cache.select_key)                             # (B, S, D)     undoes F4

@@ -64,6 +64,48 @@ class AvgPool2d(Module):
         return self.ops.avg_pool2d_backward(d_out, cache)
 
 
+def slope_filters(directions: int) -> Array:
+    """Kernels (3, 3, 3, 2E) that give the slope of the brightness along E directions of a half circle, and its negative.
+
+    Each is cos(angle) d/dx + sin(angle) d/dy with Sobel's smoothed differences, summed over the three colours.
+    """
+    d_x = np.outer([1, 2, 1], [-1, 0, 1]) / 8                                              # (3, 3)
+    angles = np.pi * np.arange(directions) / directions                                    # (E,)
+    slopes = np.cos(angles) * d_x[..., None] + np.sin(angles) * d_x.T[..., None]           # (3, 3, E)
+    both = np.concatenate([slopes, -slopes], axis=-1)                                      # (3, 3, 2E)
+    return np.repeat(both[:, :, None], 3, axis=2).astype(np.float32)                       # (3, 3, 3, 2E)
+
+
+class SlopesCache(NamedTuple):
+    conv: Any
+    relu: Any
+
+
+class Slopes(Module):
+    """Colours, and beside them the slopes of the brightness: rises and falls in E directions, found by fixed filters.
+
+    Nothing is learnt here. Few images that differ much in colour (emoji by different artists) do not teach a CNN to look at outlines
+    first; so it is told.
+    """
+
+    buffers = ("filters",)
+
+    def __init__(self, directions: int):
+        self.filters = slope_filters(directions)         # (3, 3, 3, 2E)  saved, but not trained
+
+    def forward(self, x: Array) -> tuple[Array, SlopesCache]:
+        """x (B, H, W, 3) -> out (B, H, W, 3 + 2E)."""
+        slopes, conv = self.ops.conv2d_forward(x, self.filters, None, 1, 1)                # (B, H, W, 2E)      F1
+        slopes, relu = self.ops.relu_forward(slopes)                                       # (B, H, W, 2E)      F2  rise and fall apart
+        return np.concatenate([x, slopes], axis=-1), SlopesCache(conv, relu)               # (B, H, W, 3 + 2E)  F3
+
+    def backward(self, d_out: Array, cache: SlopesCache) -> Array:
+        """d_out (B, H, W, 3 + 2E) -> d_x (B, H, W, 3)."""
+        d_x, d_slopes = d_out[..., :3], np.ascontiguousarray(d_out[..., 3:])          # (B, H, W, 3|2E)  undoes F3
+        d_slopes = self.ops.relu_backward(d_slopes, cache.relu)                            # (B, H, W, 2E)    undoes F2
+        return d_x + self.ops.conv2d_backward(d_slopes, cache.conv)[0]                     # (B, H, W, 3)     undoes F1: the pixels went both ways
+
+
 class ConvBlockCache(NamedTuple):
     conv: Any
     norm: Any

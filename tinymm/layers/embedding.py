@@ -32,9 +32,9 @@ class LearnedPositions(Module):
     def __init__(self, max_length: int, d_model: int, rng: np.random.Generator, scale: float = 0.02):
         self.weight = Parameter((scale * rng.standard_normal((max_length, d_model))).astype(np.float32))   # (T_max, D)
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        """x (..., T, D) -> out (..., T, D), T at most max_length."""
-        return self.ops.learned_positions_forward(x, self.weight.value)
+    def forward(self, x: Array, offset: int = 0) -> tuple[Array, Any]:
+        """x (..., T, D) -> out (..., T, D); the first vector stands at place `offset`, and offset + T is at most max_length."""
+        return self.ops.learned_positions_forward(x, self.weight.value, offset)
 
     def backward(self, d_out: Array, cache: Any) -> Array:
         d_x, d_weight = self.ops.learned_positions_backward(d_out, cache)

@@ -1,4 +1,4 @@
-"""Layer norm for the Transformer, batch norm for the convolutions."""
+"""Layer norm and RMS norm for the Transformer, batch norm for the convolutions."""
 
 from typing import Any
 
@@ -24,6 +24,26 @@ class LayerNorm(Module):
         self.gain.grad += d_gain
         self.bias.grad += d_bias
         return d_x
+
+
+class RMSNorm(Module):
+    """Each vector divided by its root mean square, then a learned gain (Zhang & Sennrich 2019)."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        self.gain = Parameter(np.ones(d_model, np.float32))    # (D,)
+        self.eps = eps
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """x (..., D) -> out (..., D)."""
+        return self.ops.rms_norm_forward(x, self.gain.value, self.eps)
+
+    def backward(self, d_out: Array, cache: Any) -> Array:
+        d_x, d_gain = self.ops.rms_norm_backward(d_out, cache)
+        self.gain.grad += d_gain
+        return d_x
+
+
+NORMALIZATIONS: dict[str, type[Module]] = {"layer_norm": LayerNorm, "rms_norm": RMSNorm}    # by their names in a config
 
 
 class BatchNorm(Module):

@@ -29,7 +29,7 @@ class LSTM(Module):
 
     def backward(self, d_out: Array, cache: Any) -> Array:
         """d_out (B, T, D) -> d_x (B, T, E); adds the gradients of both weights and the bias."""
-        d_x, d_weight_x, d_weight_h, d_bias = self.ops.lstm_backward(d_out, cache)
+        d_x, d_weight_x, d_weight_h, d_bias, _, _ = self.ops.lstm_backward(d_out, cache)
         self.weight_x.grad += d_weight_x
         self.weight_h.grad += d_weight_h
         self.bias.grad += d_bias

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymm.layers.convolution import Conv2d, ConvBlock
+from tinymm.layers.convolution import Conv2d, ConvBlock, Slopes
 from tinymm.layers.image_encoder import ImageEncoder
 from tinymm.layers.module import Array, Module
 from tinymm.layers.normalization import BatchNorm
@@ -67,7 +67,16 @@ class ResidualBlock(Module):
 
 
 class ResidualImageEncoder(ImageEncoder):
-    """An `ImageEncoder` whose first block is a plain convolution and whose others are residual."""
+    """An `ImageEncoder` whose first block is a plain convolution and whose others are residual.
+
+    Args:
+        directions: E, of `Slopes`, which then come before the first convolution; 0: there are none.
+    """
+
+    def __init__(self, image_size: int, channels: tuple[int, ...], strides: tuple[int, ...], d_model: int,
+                 rng: np.random.Generator, directions: int = 0):
+        super().__init__(image_size, channels, strides, d_model, rng, c_in=3 + 2 * directions)
+        self.slopes = Slopes(directions) if directions else None
 
     @staticmethod
     def make_blocks(channels: tuple[int, ...], strides: tuple[int, ...], rng: np.random.Generator) -> list[Module]:
@@ -75,3 +84,15 @@ class ResidualImageEncoder(ImageEncoder):
         kinds = [ConvBlock] + [ResidualBlock] * (len(strides) - 1)
         return [kind(c_in, c_out, rng, stride=stride)
                 for kind, c_in, c_out, stride in zip(kinds, channels, channels[1:], strides)]
+
+    def forward(self, images: Array, training: bool = False) -> tuple[Array, tuple[Any, Any]]:
+        """images (B, H, W, 3) -> tokens (B, N, D)."""
+        x, slopes = (images, None) if self.slopes is None else self.slopes.forward(images)     # (B, H, W, 3 + 2E)  F1
+        tokens, encoder = super().forward(x, training)                                         # (B, N, D)          F2
+        return tokens, (slopes, encoder)
+
+    def backward(self, d_tokens: Array, cache: tuple[Any, Any], input_gradient: bool = True) -> Array | None:
+        """d_tokens (B, N, D) -> d_images (B, H, W, 3), or None without input_gradient."""
+        slopes, encoder = cache
+        d_x = super().backward(d_tokens, encoder, input_gradient)                              # (B, H, W, 3 + 2E)  undoes F2
+        return d_x if d_x is None or slopes is None else self.slopes.backward(d_x, slopes)     # (B, H, W, 3)       undoes F1

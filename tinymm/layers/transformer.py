@@ -5,7 +5,8 @@ Where the layer norm stands is the difference between two families (Xiong et al.
     post-norm   x <- LayerNorm(x + sublayer(x))      Vaswani et al. 2017, BERT
     pre-norm    x <- x + sublayer(LayerNorm(x))      GPT-2 and nearly all later ones
 
-Pre-norm leaves a path from the loss to every layer that no norm bends, so it trains without a long warm-up.
+Pre-norm leaves a path from the loss to every layer that no norm bends, so it trains without a long warm-up. Later
+language models also exchange three parts: RMS norm, SwiGLU and rotary positions (Touvron et al. 2023); all are options here.
 """
 
 from typing import Any, NamedTuple
@@ -13,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymm.layers.attention import JointAttention, MultiHeadAttention
-from tinymm.layers.feed_forward import FeedForward
+from tinymm.layers.attention import JointAttention, KeysValues, MultiHeadAttention
+from tinymm.layers.feed_forward import FeedForward, GatedFeedForward
 from tinymm.layers.module import Array, Module
-from tinymm.layers.normalization import LayerNorm
+from tinymm.layers.normalization import NORMALIZATIONS
 
 
 class ResidualCache(NamedTuple):
@@ -26,13 +27,16 @@ class ResidualCache(NamedTuple):
 
 
 class Residual(Module):
-    """A sublayer with its residual connection, dropout (Srivastava et al. 2014) and layer norm, before or after it."""
+    """A sublayer with its residual connection, dropout (Srivastava et al. 2014) and layer (or RMS) norm, before or after it."""
 
-    def __init__(self, sublayer: Module, d_model: int, norm: str = "pre", dropout: float = 0.0):
+    def __init__(self, sublayer: Module, d_model: int, norm: str = "pre", dropout: float = 0.0,
+                 normalization: str = "layer_norm"):
         if norm not in ("pre", "post"):
             raise ValueError(f'norm must be "pre" or "post", got {norm!r}')
         self.sublayer = sublayer
-        self.norm = LayerNorm(d_model)
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}; got {normalization!r}")
+        self.norm = NORMALIZATIONS[normalization](d_model)
         self.pre_norm = norm == "pre"
         self.dropout = dropout
 
@@ -77,26 +81,39 @@ class TransformerBlock(Module):
         None      self-attention only (GPT, BERT; also image and text concatenated into a single sequence)
         "cross"   self-attention, then cross-attention to the memory (the decoder of Vaswani et al. 2017)
         "joint"   one attention over the text's and the memory's keys and values together
+
+    activation: "gelu", "relu" or "swiglu" (a `GatedFeedForward`).   normalization: "layer_norm" or "rms_norm".
+    rotary: the self-attention turns queries and keys by their places; not with "joint".
     """
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, rng: np.random.Generator, fusion: str | None = None,
-                 norm: str = "pre", dropout: float = 0.0, activation: str = "gelu"):
+                 norm: str = "pre", dropout: float = 0.0, activation: str = "gelu", normalization: str = "layer_norm",
+                 rotary: bool = False):
         if fusion not in (None, "cross", "joint"):
             raise ValueError(f'fusion must be None, "cross" or "joint", got {fusion!r}')
-        attention = JointAttention if fusion == "joint" else MultiHeadAttention
+        if fusion == "joint" and rotary:
+            raise ValueError("rotary positions are for self-attention; a block with fusion \"joint\" has none")
+
+        def residual(sublayer: Module) -> Residual:
+            return Residual(sublayer, d_model, norm, dropout, normalization)
+
         self.fusion = fusion
-        self.attention = Residual(attention(d_model, n_heads, rng), d_model, norm, dropout)
+        self.attention = residual(JointAttention(d_model, n_heads, rng) if fusion == "joint"
+                                  else MultiHeadAttention(d_model, n_heads, rng, rotary=rotary))
         if fusion == "cross":
-            self.cross_attention = Residual(MultiHeadAttention(d_model, n_heads, rng), d_model, norm, dropout)
-        self.feed_forward = Residual(FeedForward(d_model, d_ff, rng, activation), d_model, norm, dropout)
+            self.cross_attention = residual(MultiHeadAttention(d_model, n_heads, rng))
+        self.feed_forward = residual(GatedFeedForward(d_model, d_ff, rng) if activation == "swiglu"
+                                     else FeedForward(d_model, d_ff, rng, activation))
 
     def forward(self, x: Array, memory: Array | None = None, *, mask: NDArray[np.bool_] | None = None, causal: bool = False,
                 memory_mask: NDArray[np.bool_] | None = None, memory_index: NDArray[np.integer] | None = None,
-                training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, TransformerBlockCache]:
+                training: bool = False, rng: np.random.Generator | None = None, past: KeysValues | None = None,
+                offset: int = 0) -> tuple[Array, TransformerBlockCache]:
         """x (R, T, D), memory (B, N, D) unless fusion is None -> out (R, T, D).
 
         mask, causal: for the first attention (with "joint" its keys are the memory's N, then the text's T).
         memory_mask: for the cross-attention.   memory_index (R,): the memory that each row looks at.
+        past, offset: for writing token by token, see `MultiHeadAttention`; not with "joint".
         """
         if (memory is None) != (self.fusion is None):
             raise ValueError(f"a block with fusion {self.fusion!r} {'takes no' if self.fusion is None else 'needs a'} memory")
@@ -105,7 +122,7 @@ class TransformerBlock(Module):
         if self.fusion == "joint":
             x, attention = self.attention.forward(x, memory, mask=mask, causal=causal, memory_index=memory_index, **noise)
         else:
-            x, attention = self.attention.forward(x, mask=mask, causal=causal, **noise)                         # (R, T, D)  F1
+            x, attention = self.attention.forward(x, mask=mask, causal=causal, past=past, offset=offset, **noise)   # (R, T, D)  F1
         if self.fusion == "cross":
             x, cross_attention = self.cross_attention.forward(x, memory, mask=memory_mask,
                                                               memory_index=memory_index, **noise)               # (R, T, D)  F2

@@ -28,6 +28,7 @@ from tinymm.errors import UserError
 from tinymm.layers import Embedding, LayerNorm, LearnedPositions, Linear, Module, Parameter, TransformerBlock
 from tinymm.layers.attention import attention_weights
 from tinymm.layers.module import Array
+from tinymm.models.looking import AttentionMaps, Inspection
 
 CLS, MASK = "<cls>", "<mask>"    # BERT's own special tokens: what stands first in a text, and what hides a word
 
@@ -55,20 +56,24 @@ class BERTEncoderCache(NamedTuple):
 
 
 class BERTEncoder(Module):
-    """Token ids (R, T) to vectors (R, T, D), each of which has seen the whole text."""
+    """Token ids (R, T) to vectors (R, T, D), each of which has seen the whole text.
 
-    def __init__(self, config: BERTConfig, rng: np.random.Generator):
+    With fusion="cross" each block also looks at a memory, such as the tokens of an image (`tinymm.models.multimodal_bert`).
+    """
+
+    def __init__(self, config: BERTConfig, rng: np.random.Generator, fusion: str | None = None):
         c = self.config = config
         self.words = Embedding(c.vocabulary_size, c.d_model, rng)
         self.positions = LearnedPositions(c.max_length, c.d_model, rng)
-        self.blocks = [TransformerBlock(c.d_model, c.n_heads, c.d_ff, rng, norm=c.norm, dropout=c.dropout) for _ in range(c.n_layers)]
+        self.blocks = [TransformerBlock(c.d_model, c.n_heads, c.d_ff, rng, fusion, c.norm, c.dropout) for _ in range(c.n_layers)]
         self.norm = LayerNorm(c.d_model)    # the one that the blocks leave out: pre-norm the last, post-norm the first
 
-    def forward(self, ids: NDArray[np.integer], *, training: bool = False,
-                rng: np.random.Generator | None = None) -> tuple[Array, BERTEncoderCache]:
+    def forward(self, ids: NDArray[np.integer], memory: Array | None = None, *, memory_index: NDArray[np.integer] | None = None,
+                training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, BERTEncoderCache]:
         """ids (R, T), padded with <pad> -> x (R, T, D). With training=True there is dropout, which needs rng.
 
-        No token looks at padding; the vectors at padded places mean nothing.
+        No token looks at padding; the vectors at padded places mean nothing. With fusion="cross": memory (B, S, D), and
+        memory_index (R,), the memory that each text looks at (None: text r at memory r).
 
         Raises:
             ValueError: ids are not (R, T) with T from 1 to max_length.
@@ -84,25 +89,30 @@ class BERTEncoder(Module):
         if training and self.config.dropout:
             x, dropout = self.ops.dropout_forward(x, self.config.dropout, rng)        # (R, T, D)  F4
         for block in self.blocks:
-            x, cache = block.forward(x, mask=mask, training=training, rng=rng)        # (R, T, D)  F5
+            x, cache = block.forward(x, memory, mask=mask, memory_index=memory_index, training=training, rng=rng)   # (R, T, D)  F5
             blocks.append(cache)
         if pre_norm:
             x, norm = self.norm.forward(x)                                            # (R, T, D)  F6
         return x, BERTEncoderCache(words, positions, norm, dropout, blocks)
 
-    def backward(self, d_out: Array, cache: BERTEncoderCache) -> None:
-        """d_out (R, T, D): adds the gradients of all parameters. Ids are not differentiable, so nothing is returned."""
-        pre_norm, d_x = self.config.norm == "pre", d_out
+    def backward(self, d_out: Array, cache: BERTEncoderCache) -> Array | None:
+        """d_out (R, T, D): adds the gradients of all parameters. Returns d_memory (B, S, D), or None where there is no memory."""
+        pre_norm, d_x, d_memory = self.config.norm == "pre", d_out, None
         if pre_norm:
             d_x = self.norm.backward(d_x, cache.norm)                                 # (R, T, D)  undoes F6
         for block, block_cache in zip(reversed(self.blocks), reversed(cache.blocks)):
-            d_x = block.backward(d_x, block_cache)                                    # (R, T, D)  undoes F5
+            if block.fusion is None:
+                d_x = block.backward(d_x, block_cache)                                # (R, T, D)  undoes F5
+            else:
+                d_x, d_seen = block.backward(d_x, block_cache)                        # (R, T, D)  undoes F5
+                d_memory = d_seen if d_memory is None else d_memory + d_seen          # (B, S, D)  every block looked at the same memory
         if cache.dropout is not None:
             d_x = self.ops.dropout_backward(d_x, cache.dropout)                       # (R, T, D)  undoes F4
         if not pre_norm:
             d_x = self.norm.backward(d_x, cache.norm)                                 # (R, T, D)  undoes F3
         d_x = self.positions.backward(d_x, cache.positions)                           # (R, T, D)  undoes F2
         self.words.backward(d_x, cache.words)                                         #            undoes F1
+        return d_memory
 
     def attention(self, cache: BERTEncoderCache) -> Array:
         """The attention weights of a forward pass, (N, R, H, T, T) with a layer first; recomputed, for looking at."""
@@ -205,6 +215,15 @@ class BERTModel(Module):
         ids = self.encode(text)
         _, cache = self.encoder.forward(np.array([ids]))
         return [text_tokenizer(self).tokens[token] for token in ids], self.encoder.attention(cache)[:, 0]
+
+    def look(self, text: str) -> Inspection:
+        """All attention while the text is read, and the likeliest word for each <mask>. Errors as in `attention`, or the text is empty."""
+        tokens, weights = self.attention(text)
+        if len(tokens) == 1:
+            raise UserError("the text is empty; give the model something to read")
+        guesses = self.predict_masked(text, 1) if MASK in tokens else []
+        answer = ", ".join(f"{word} ({probability:.0%})" for ((word, probability),) in guesses)
+        return Inspection(text, answer, (AttentionMaps("words", "Which words each word looks at", weights, tokens, tokens),))
 
     def encode(self, text: str) -> list[int]:
         """<cls> and the words as ids; "<mask>" in the text is the special token.

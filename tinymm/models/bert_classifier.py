@@ -25,6 +25,7 @@ from tinymm.errors import UserError
 from tinymm.layers import Linear, Module
 from tinymm.layers.module import Array
 from tinymm.models.bert import BERTConfig, BERTEncoder, BERTEncoderCache, encode_sentences, text_tokenizer
+from tinymm.models.looking import AttentionMaps, Inspection
 
 POOLINGS = ("cls", "mean")
 
@@ -121,3 +122,10 @@ class BERTClassifier(Module):
         (ids,) = encode_sentences(text_tokenizer(self), [text], self.config.max_length)
         _, cache = self.encoder.forward(np.array([ids]))
         return [text_tokenizer(self).tokens[token] for token in ids], self.encoder.attention(cache)[:, 0]
+
+    def look(self, text: str) -> Inspection:
+        """All attention while the text is read, and how likely it is positive. Errors as in `predict`."""
+        probability = self.predict(text)
+        tokens, weights = self.attention(text)
+        maps = AttentionMaps("words", "Which words each word looks at", weights, tokens, tokens)
+        return Inspection(text, f"positive: {probability:.0%}", (maps,))

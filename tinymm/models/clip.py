@@ -1,14 +1,14 @@
 """CLIP: two towers, one for images and one for texts, into one space of vectors (Radford et al. 2021).
 
-    image (H, W, 3) --edges--> (H, W, 3 + 2E) --residual CNN--> tokens (N, D) --one line, dense--> a (D), length 1
-                                                                                                       |  e^s a . b
-    text ids (T) --words, mean, dense, GELU, dense--------------------------------------------> b (D), length 1
+    image (H, W, 3) --slopes, residual CNN--> tokens (N, D) --in one line, dense--> a (D), of length 1
+                                                                                        |  e^s a . b
+    text ids (T) --words, their mean, dense, GELU, dense--------------------------> b (D), of length 1
 
 What belongs together is close, so a search is one product of matrices: a text against all images, or an image against all texts.
 
 Texts here are names of one to nine words, whose order says little; so the text tower takes the mean of its words' vectors (a bag of
-words) and two dense layers. The image tower begins with fixed filters: the slopes of the brightness in E directions, each split
-into its rise and its fall. Artists disagree about colours more than about outlines.
+words) and two dense layers. The image tower begins with fixed filters for the slopes of the brightness (`tinymm.layers.Slopes`):
+artists disagree about colours more than about outlines.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class CLIPConfig:
     image_size: int = 32
     channels: tuple[int, ...] = (32, 64, 128)
     strides: tuple[int, ...] = (1, 2, 2)
-    directions: int = 4           # E, of the slopes; 0: the CNN sees colours only
+    directions: int = 4           # E, of the image encoder's slopes; 0: it sees colours only
     d_model: int = 128
     d_hidden: int = 256           # of the text tower
     max_length: int = 16          # words of a text
@@ -48,21 +48,7 @@ class CLIPConfig:
         object.__setattr__(self, "strides", tuple(self.strides))
 
 
-def slope_filters(directions: int) -> Array:
-    """Kernels (3, 3, 3, 2E) that give the slope of the brightness along E directions of a half circle, and its negative.
-
-    Each is cos(angle) d/dx + sin(angle) d/dy with Sobel's smoothed differences. After a ReLU, rise and fall are apart.
-    """
-    d_x = np.outer([1, 2, 1], [-1, 0, 1]) / 8                                                    # (3, 3)
-    angles = np.pi * np.arange(directions) / directions                                          # (E,)
-    slopes = np.cos(angles) * d_x[..., None] + np.sin(angles) * d_x.T[..., None]                 # (3, 3, E)
-    both = np.concatenate([slopes, -slopes], axis=-1)                                            # (3, 3, 2E)
-    return np.repeat(both[:, :, None], 3, axis=2).astype(np.float32)                             # (3, 3, 3, 2E)  the sum of the colours
-
-
 class CLIPCache(NamedTuple):
-    slopes: Any
-    relu: Any
     encoder: Any
     grid: tuple[int, ...]
     dropout: Any
@@ -84,12 +70,10 @@ class CLIPModel(Module):
     """See the head of this file. `tokenizer` is set by whoever trains or loads the model; texts need it."""
 
     tokenizer: Tokenizer | None = None
-    buffers = ("filters",)
 
     def __init__(self, config: CLIPConfig, rng: np.random.Generator):
         c = self.config = config
-        self.filters = slope_filters(c.directions)                                               # (3, 3, 3, 2E)  not trained
-        self.encoder = ResidualImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng, c_in=3 + 2 * c.directions)
+        self.encoder = ResidualImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng, c.directions)
         self.image_head = Linear(self.encoder.grid_size ** 2 * c.d_model, c.d_model, rng)
         self.words = Embedding(c.vocabulary_size, c.d_model, rng)
         self.norm = LayerNorm(c.d_model)
@@ -101,32 +85,22 @@ class CLIPModel(Module):
 
     def encode_images(self, images: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, CLIPCache]:
         """Images (B, H, W, 3), values in [-1, 1] (`image_input`) -> vectors (B, D) of length 1."""
-        slopes = relu = dropout = None
-        x = images                                                                               # (B, H, W, 3)
-        if self.config.directions:
-            edges, slopes = self.ops.conv2d_forward(x, self.filters, None, 1, 1)                 # (B, H, W, 2E)      F1
-            edges, relu = self.ops.relu_forward(edges)                                           # (B, H, W, 2E)      F2
-            x = np.concatenate([x, edges], axis=-1)                                              # (B, H, W, 3 + 2E)  F3
-        x, encoder = self.encoder.forward(x, training)                                           # (B, N, D)          F4
-        grid, x = x.shape, x.reshape(len(x), -1)                                                 # (B, N D)           F5  places stay apart
+        dropout = None
+        x, encoder = self.encoder.forward(images, training)                                      # (B, N, D)  F1
+        grid, x = x.shape, x.reshape(len(x), -1)                                                 # (B, N D)   F2  places stay apart
         if training and self.config.dropout:
-            x, dropout = self.ops.dropout_forward(x, self.config.dropout, rng)                   # (B, N D)           F6
-        x, dense = self.image_head.forward(x)                                                    # (B, D)             F7
-        out, length = self.ops.l2_normalize_forward(x)                                           # (B, D)             F8
-        return out, CLIPCache(slopes, relu, encoder, grid, dropout, dense, length)
+            x, dropout = self.ops.dropout_forward(x, self.config.dropout, rng)                   # (B, N D)   F3
+        x, dense = self.image_head.forward(x)                                                    # (B, D)     F4
+        out, length = self.ops.l2_normalize_forward(x)                                           # (B, D)     F5
+        return out, CLIPCache(encoder, grid, dropout, dense, length)
 
     def encode_images_backward(self, d_out: Array, cache: CLIPCache, input_gradient: bool = True) -> Array | None:
         """d_out (B, D) -> d_images (B, H, W, 3), or None without input_gradient; adds the gradients of the image tower."""
-        d_x = self.ops.l2_normalize_backward(d_out, cache.length)                                # (B, D)             undoes F8
-        d_x = self.image_head.backward(d_x, cache.dense)                                         # (B, N D)           undoes F7
+        d_x = self.ops.l2_normalize_backward(d_out, cache.length)                                # (B, D)     undoes F5
+        d_x = self.image_head.backward(d_x, cache.dense)                                         # (B, N D)   undoes F4
         if cache.dropout is not None:
-            d_x = self.ops.dropout_backward(d_x, cache.dropout)                                  # (B, N D)           undoes F6
-        d_x = self.encoder.backward(d_x.reshape(cache.grid), cache.encoder, input_gradient)      # (B, H, W, 3 + 2E)  undoes F5, F4
-        if not input_gradient or cache.slopes is None:
-            return d_x
-        d_colors, d_edges = d_x[..., :3], d_x[..., 3:]                                           # (B, H, W, 3|2E)    undoes F3
-        d_edges = self.ops.relu_backward(np.ascontiguousarray(d_edges), cache.relu)              # (B, H, W, 2E)      undoes F2
-        return d_colors + self.ops.conv2d_backward(d_edges, cache.slopes)[0]                     # (B, H, W, 3)       undoes F1: pixels went both ways
+            d_x = self.ops.dropout_backward(d_x, cache.dropout)                                  # (B, N D)   undoes F3
+        return self.encoder.backward(d_x.reshape(cache.grid), cache.encoder, input_gradient)     # (B, H, W, 3)  undoes F2, F1
 
     def encode_texts(self, ids: NDArray[np.integer]) -> tuple[Array, TextCache]:
         """Token ids (R, T), padded at the right -> vectors (R, D) of length 1."""

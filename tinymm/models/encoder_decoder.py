@@ -28,6 +28,7 @@ from tinymm.layers import Embedding, LayerNorm, LearnedPositions, Linear, Module
 from tinymm.layers.attention import attention_weights
 from tinymm.layers.module import Array
 from tinymm.models.generation import beam_search, generate
+from tinymm.models.looking import AttentionMaps, Inspection
 
 POSITIONS = ("sinusoidal", "learned")
 PAD = 0     # the id of <pad> in every tokenizer of tinymm
@@ -282,12 +283,33 @@ class EncoderDecoderModel(Module):
             The source's tokens (S), the written tokens (T) with <end> last if the model wrote it, and the
             cross-attention weights (layers, H, T, S) at the place that led to each written token.
         """
+        _, source, written, cache = self._write(text)
+        return source, written, self._attention(cache.decoder.blocks, "cross_attention")
+
+    def look(self, text: str) -> Inspection:
+        """All attention while the text is read and its translation written: of each text to itself, and from one to the other."""
+        answer, source, written, cache = self._write(text)
+        cross = self._attention(cache.decoder.blocks, "cross_attention")                    # (L, H, T, S)
+        of_source = self._attention(cache.encoder.blocks, "attention")                      # (L, H, S, S)
+        of_target = self._attention(cache.decoder.blocks, "attention")                      # (L, H, T, T)
+        return Inspection(text, answer, (
+            AttentionMaps("alignment", "What was read for each token written", cross, written, source),
+            AttentionMaps("source", "Which tokens of the source each of them looks at", of_source, source, source),
+            AttentionMaps("target", "What was looked at of the own text", of_target, written, ["<end>", *written[:-1]])))
+
+    def _write(self, text: str) -> tuple[str, list[str], list[str], EncoderDecoderCache]:
+        """Translate a text: the translation, the tokens of both, and the cache of a pass over them."""
         tokenizer = self._tokenizer()
         source = self.source_ids(text)
-        written = [*self.generate_ids([source])[0], tokenizer.end_id][:self.config.target_length]
+        new = self.generate_ids([source])[0]
+        written = [*new, tokenizer.end_id][:self.config.target_length]
         _, cache = self.forward(np.array([source]), np.array([[tokenizer.end_id, *written[:-1]]]))
-        weights = [attention_weights(block.cross_attention.sublayer)[0] for block in cache.decoder.blocks]
-        return [tokenizer.tokens[i] for i in source], [tokenizer.tokens[i] for i in written], np.stack(weights)
+        return tokenizer.decode(new), [tokenizer.tokens[i] for i in source], [tokenizer.tokens[i] for i in written], cache
+
+    @staticmethod
+    def _attention(blocks: Sequence[Any], name: str) -> Array:
+        """The weights (layers, H, T, S) of one of the attentions of each block, for a single text."""
+        return np.stack([attention_weights(getattr(block, name).sublayer)[0] for block in blocks])
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:

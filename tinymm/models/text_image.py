@@ -27,10 +27,12 @@ from tinymm import functional
 from tinymm.data.images import ImageSource, load_image
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.errors import UserError
-from tinymm.layers import Embedding, ImageEncoder, LayerNorm, LearnedPositions, Module, Parameter, TransformerBlock
+from tinymm.layers import Embedding, ImageEncoder, LayerNorm, LearnedPositions, Module, Parameter, ResidualImageEncoder, TransformerBlock
 from tinymm.layers.attention import attention_weights, select_backward, select_forward
 from tinymm.layers.module import Array
+from tinymm.models.asking import as_list, pair_questions, question_words
 from tinymm.models.generation import beam_search, generate
+from tinymm.models.looking import AttentionMaps, Inspection, PixelGradient, log_probability, words_and_image
 
 FUSIONS = ("concatenate", "cross", "joint")
 
@@ -51,10 +53,14 @@ class TextImageConfig:
     fusion: str = "joint"
     norm: str = "pre"
     dropout: float = 0.0
+    residual: bool = False    # the image encoder: `ResidualImageEncoder` instead of `ImageEncoder`
+    directions: int = 0       # of its slopes (`tinymm.layers.Slopes`), which only the residual one has
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got {self.fusion!r}")
+        if self.directions and not self.residual:
+            raise ValueError(f"directions must be 0 without residual, got {self.directions}")
         object.__setattr__(self, "channels", tuple(self.channels))   # JSON knows only lists
         object.__setattr__(self, "strides", tuple(self.strides))
 
@@ -81,7 +87,10 @@ class TextImageModel(Module):
 
     def __init__(self, config: TextImageConfig, rng: np.random.Generator):
         c = self.config = config
-        self.encoder = ImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng)
+        if c.residual:
+            self.encoder = ResidualImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng, c.directions)
+        else:
+            self.encoder = ImageEncoder(c.image_size, c.channels, c.strides, c.d_model, rng)
         self.words = Embedding(c.vocabulary_size, c.d_model, rng)
         self.positions = LearnedPositions(c.max_length, c.d_model, rng)
         fusion = None if c.fusion == "concatenate" else c.fusion
@@ -182,19 +191,14 @@ class TextImageModel(Module):
         Raises:
             UserError: an empty question, a word the model has never seen, a file that is no image.
         """
-        image_list, single_image = _as_list(images)
-        question_list, single_question = ([questions], True) if isinstance(questions, str) else (list(questions), False)
-        count = len(image_list) if single_question else len(question_list)
-        if len(image_list) not in (1, count):
-            raise ValueError(f"images and questions must be equally many, or one of them single; got {len(image_list)} and {len(question_list)}")
-        prompts = [self.question_prompt(question) for question in question_list] * (count if single_question else 1)
-        index = np.zeros(count, np.intp) if len(image_list) == 1 else np.arange(count)
-        texts = self.generate_texts(self._load(image_list), prompts, index, **options)
-        return texts[0] if single_image and single_question else texts
+        asked = pair_questions(images, questions)
+        prompts = [self.question_prompt(question) for question in asked.questions]
+        texts = self.generate_texts(self._load(asked.images), prompts, asked.image_index, **options)
+        return texts[0] if asked.single else texts
 
     def caption(self, images: ImageSource | Sequence[ImageSource], **options: Any) -> str | list[str]:
         """Describe an image (a string), or each of a list of images (a list). Options as in `answer`."""
-        image_list, single = _as_list(images)
+        image_list, single = as_list(images)
         prompts = [[self._tokenizer().caption_id]] * len(image_list)
         texts = self.generate_texts(self._load(image_list), prompts, np.arange(len(image_list)), **options)
         return texts[0] if single else texts
@@ -202,15 +206,7 @@ class TextImageModel(Module):
     def question_prompt(self, question: str) -> list[int]:
         """`<question> words <answer>` as ids."""
         tokenizer = self._tokenizer()
-        unknown = tokenizer.unknown_words(question)
-        if unknown:
-            raise UserError(f"the model has never seen the word{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}; "
-                            "ask with words from its training questions, such as 'what color is the shape?'")
-        words = tokenizer.encode(question)
-        if not words:
-            raise UserError("the question is empty; ask something such as 'what color is the shape?'")
-        if len(words) + 3 > self.config.max_length:
-            raise UserError(f"the question has {len(words)} words and signs, but the model reads at most {self.config.max_length - 3}; shorten it")
+        words = question_words(tokenizer, question, self.config.max_length - 3)
         return [tokenizer.question_id, *words, tokenizer.answer_id]
 
     def generate_texts(self, images: NDArray[np.uint8], prompts: Sequence[Sequence[int]], image_index: NDArray[np.integer],
@@ -247,19 +243,76 @@ class TextImageModel(Module):
         With a question its answer is written, without one a caption. A word is generated at the place of the token
         before it, so that place's attention over the image tokens is what led to the word.
         """
-        tokenizer = self._tokenizer()
-        prompt = [tokenizer.caption_id] if question is None else self.question_prompt(question)
+        _, prompt, new, cache = self._write(image, question)
+        to_image, _ = self._attention(cache)                                                 # (L, H, T, N)
+        grid = to_image.mean(axis=(0, 1))[len(prompt) - 1:][:len(new)]                       # (words, N)
+        size = self.encoder.grid_size
+        return [self._tokenizer().tokens[token] for token in new], grid.reshape(len(new), size, size)
+
+    def look(self, image: ImageSource, question: str | None = None) -> Inspection:
+        """All attention while an answer (or, without a question, a caption) is written, and the gradient down to the pixels."""
+        pixels, prompt, new, cache = self._write(image, question)
+        tokens = self._tokenizer().tokens
+        read, words, first = [tokens[token] for token in [*prompt, *new[:-1]]], [tokens[token] for token in new], len(prompt) - 1
+        to_image, to_words = self._attention(cache)                                          # (L, H, T, N), (L, H, T, T)
+        rows = [f"{token} → {words[i - first]}" if 0 <= i - first < len(words) else token for i, token in enumerate(read)]
+        columns = read
+        if self.config.fusion != "cross":
+            to_words, columns = words_and_image(to_words, to_image, read)                    # (L, H, T, 1 + T)
+        log_p, gradients = self.pixel_gradients(self.image_input(pixels), prompt, new)       # (n,), (n, H, W, 3)
+        return Inspection(
+            question or "caption", self._tokenizer().decode(new), (
+                AttentionMaps("image", "Where the model looked for each word", to_image[:, :, first:][:, :, :len(new)], words,
+                              grid=(self.encoder.grid_size,) * 2),
+                AttentionMaps("words", "Which words each word looks at", to_words, rows, columns)),
+            pixels[0], [PixelGradient(word, float(np.exp(log)), 2 * gradient)                # brightness 0 to 1 is input -1 to 1
+                        for word, log, gradient in zip(words, log_p, gradients)])
+
+    def pixel_gradients(self, image: Array, prompt: Sequence[int], written: Sequence[int]) -> tuple[Array, Array]:
+        """How likely each written token was after all before it, and how that changes with each pixel.
+
+        The backward pass goes down to the image, as for any other input. It adds to the gradients of the parameters, which
+        are no use here: they are cleared.
+
+        Args:
+            image: (1, H, W, 3), as `image_input` gives it.   prompt, written: token ids, n of them written.
+
+        Returns:
+            ln p of each written token (n,), and its gradient with respect to the image (n, H, W, 3).
+        """
+        n = len(written)
+        ids = np.array([[*prompt, *written[:-1]]])                                           # (1, T)
+        if not n:
+            return np.zeros(0), np.zeros((0, *image.shape[1:]))
+        logits, cache = self.forward(image.repeat(n, axis=0), ids.repeat(n, axis=0))         # (n, T, V)  row i for word i
+        rows, places = np.arange(n), len(prompt) - 1 + np.arange(n)
+        d_logits = np.zeros_like(logits)                                                     # (n, T, V)
+        log_p, d_logits[rows, places] = log_probability(logits[rows, places], np.array(written))     # (n,), (n, V)
+        d_image = self.backward(d_logits, cache)                                             # (n, H, W, 3)
+        self.zero_grad()
+        return log_p, d_image
+
+    def _write(self, image: ImageSource, question: str | None) -> tuple[NDArray[np.uint8], list[int], list[int], TextImageCache]:
+        """Answer or caption: the pixels (1, H, W, 3), the prompt, what was written, and the cache of a pass (without the last token)."""
+        prompt = [self._tokenizer().caption_id] if question is None else self.question_prompt(question)
         pixels = self._load([image])
         new = self.generate_ids(pixels, [prompt], np.zeros(1, np.intp))[0]
-        _, cache = self.forward(self.image_input(pixels), np.array([[*prompt, *new]]))
-        n_image = self.encoder.grid_size ** 2
-        maps = []
+        _, cache = self.forward(self.image_input(pixels), np.array([[*prompt, *new[:-1]]]))
+        return pixels, prompt, new, cache
+
+    def _attention(self, cache: TextImageCache) -> tuple[Array, Array]:
+        """The attention weights of one text's words: at the image (L, H, T, N), and at words (L, H, T, T)."""
+        n, first = self.encoder.grid_size ** 2, cache.decoder.n_image
+        to_image, to_words = [], []
         for block in cache.decoder.blocks:
-            residual = block.cross_attention if self.config.fusion == "cross" else block.attention
-            weights = attention_weights(residual.sublayer)[0].mean(axis=0)                   # (T or N + T, S)  mean over heads
-            maps.append(weights[cache.decoder.n_image:, :n_image])                           # (T, N)
-        grid = np.mean(maps, axis=0)[len(prompt) - 1:len(prompt) - 1 + len(new)]             # (words, N)
-        return [tokenizer.tokens[token] for token in new], grid.reshape(len(new), self.encoder.grid_size, self.encoder.grid_size)
+            weights = attention_weights(block.attention.sublayer)[0]                         # (H, T, T), or (H, [N +] T, N + T)
+            if self.config.fusion == "cross":
+                to_words.append(weights)
+                to_image.append(attention_weights(block.cross_attention.sublayer)[0])        # (H, T, N)
+            else:
+                to_image.append(weights[:, first:, :n])                                      # (H, T, N)
+                to_words.append(weights[:, first:, n:])                                      # (H, T, T)
+        return np.stack(to_image), np.stack(to_words)
 
     def _load(self, images: Sequence[ImageSource]) -> NDArray[np.uint8]:
         return np.stack([load_image(image, self.config.image_size) for image in images])
@@ -268,14 +321,3 @@ class TextImageModel(Module):
         if self.tokenizer is None:
             raise UserError("this model has no tokenizer; load it from a run folder with tinymm.load, or set model.tokenizer")
         return self.tokenizer
-
-
-def _as_list(images: ImageSource | Sequence[ImageSource]) -> tuple[list[ImageSource], bool]:
-    """One image becomes a list of one; an array (B, H, W, 3) is a list of B. The flag says it was a single one."""
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        return list(images), False
-    if isinstance(images, (list, tuple)):
-        if not images:
-            raise ValueError("images is empty; give at least one image")
-        return list(images), False
-    return [images], True

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinymm.plots.curves import draw_curves
-from tinymm.plots.language import TextMap, draw_text_attention
+from tinymm.plots.language import draw_text_attention, head_lines
 from tinymm.plots.sheet import INK, RIGHT, SOFT, WRONG, heading, new_sheet, save, wrap, write
 from tinymm.training.checkpoints import RunFolder
 
@@ -71,14 +71,10 @@ def draw_texts(pairs: "TextPairs", written: Sequence[str], path: str | Path, tit
 
 
 def draw_alignment(model: "EncoderDecoderModel", text: str, path: str | Path) -> Path:
-    """The cross-attention while the model writes: the mean of all heads with its words, then each head by itself."""
+    """The cross-attention while the model writes: means, then each head by itself."""
     source, written, weights = model.alignment(text)
-    lines = [[TextMap("mean over all heads", written, source, weights.mean(axis=(0, 1)))]]
-    for layer, heads in enumerate(weights, 1):
-        lines.append([TextMap(f"layer {layer}, head {head}", written, source, one, words=False)
-                      for head, one in enumerate(heads, 1)])
     below = "each row: a written token, and the source tokens that the decoder looked at to write it"
-    return draw_text_attention(lines, path, "What was read for each token written", below)
+    return draw_text_attention(head_lines(written, source, weights), path, "What was read for each token written", below)
 
 
 def _rows(pairs: "TextPairs", rows: Sequence[int]) -> "TextPairs":

@@ -4,9 +4,11 @@ Matplotlib is used through its object interface (a Figure of its own for each pi
 renderer), so nothing global is changed and no display is needed.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +19,10 @@ INK, SOFT, LINE = "#1f2933", "#6b7785", "#d9dee4"
 RIGHT, WRONG = "#15803d", "#c81e1e"
 SERIES = ("#2563eb", "#d97706", "#7c3aed", "#0d9488", "#be185d", "#4b5563")
 DPI = 144
+# Matplotlib's own font has no Chinese characters; the first of these that is installed lends its own.
+CHINESE_FONTS = ("Noto Sans CJK TC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans TC", "Source Han Sans TC", "PingFang TC",
+                 "PingFang SC", "Heiti TC", "Hiragino Sans", "Microsoft JhengHei", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei",
+                 "WenQuanYi Micro Hei", "AR PL UMing TW", "Arial Unicode MS")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -46,8 +52,20 @@ def new_sheet(width: float, height: float) -> tuple[Figure, Axes]:
 
 def write(axes: Axes, x: float, y: float, text: str, **style: object) -> None:
     """Text, by default centred under its place. `$` is a character here, not a formula."""
-    options: dict[str, object] = {"color": INK, "fontsize": 9, "ha": "center", "va": "top"}
+    options: dict[str, object] = {"color": INK, "fontsize": 9, "ha": "center", "va": "top", "family": ["DejaVu Sans", *chinese_font()]}
     axes.text(x, y, text, parse_math=False, **(options | style))
+
+
+@lru_cache
+def chinese_font() -> tuple[str, ...]:
+    """The name of an installed font with Chinese characters; none where there is none."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return tuple(name for name in CHINESE_FONTS if name in installed)[:1]
+
+
+def is_chinese(character: str) -> bool:
+    """Whether a character or sign is one that takes two places in a line."""
+    return "\u2e80" <= character <= "\uffef"
 
 
 def show_image(axes: Axes, image: NDArray[np.uint8], left: float, top: float, side: float,
@@ -63,6 +81,17 @@ def heading(axes: Axes, title: str, note: str = "", below: str = "", top: float 
     write(axes, 0.2, top + 0.16, title, ha="left", fontsize=12.5, weight="bold")
     write(axes, axes.get_xlim()[1] - 0.2, top + 0.18, note, ha="right", fontsize=10, color=SOFT)
     write(axes, 0.2, top + 0.44, below, ha="left", fontsize=8.5, color=SOFT)
+
+
+def color_bar(axes: Axes, right: float, top: float, cmap: str, low: str, high: str, width: float = 0.8) -> None:
+    """What the colours of a map mean: a bar from `low` to `high`, which ends at `right`."""
+    steps, height = 40, 0.13
+    for i in range(steps):
+        color = colormaps[cmap]((i + 0.5) / steps)
+        axes.add_patch(Rectangle((right - width + i * width / steps, top), width / steps, height, facecolor=color, edgecolor=color, linewidth=0.3))
+    axes.add_patch(Rectangle((right - width, top), width, height, fill=False, edgecolor=LINE, linewidth=0.8))
+    write(axes, right - width - 0.05, top + height / 2, low, ha="right", va="center", fontsize=8, color=SOFT)
+    write(axes, right + 0.05, top + height / 2, high, ha="left", va="center", fontsize=8, color=SOFT)
 
 
 def wrap(text: str, width: int, lines: int) -> str:

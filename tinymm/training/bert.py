@@ -1,7 +1,8 @@
 """Pre-training BERT: guess the hidden words of review sentences. No label is needed, so every sentence serves.
 
-The sentences are those of the sentiment data without their ratings. The reviews of its validation and test splits are
-not read here either, so that what is fine-tuned later meets its test sentences for the first time in the test.
+The sentences are those of film and product reviews (tinymm.data.sentiment, tinymm.data.topics) without their ratings. The
+validation and test splits are not read here either, so that what is fine-tuned later meets its test sentences for the first
+time in the test. What is measured is how well hidden words of sentences about films are guessed.
 
 A loss means little alone. Beside it stands what can be said without reading the text at all: the frequencies of the
 words (the unigram baseline).
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from tinymm.data.bucketing import BucketedOrder, pad_sentences
 from tinymm.data.masking import MaskedTexts, choice_weights, mask_words
-from tinymm.data.sentiment import Sentiment, load_sentiment
+from tinymm.data.sentiment import load_sentiment
 from tinymm.data.tokenizer import Tokenizer, split_words
+from tinymm.data.topics import load_product_sentences
 from tinymm.models.bert import CLS, MASK, BERTConfig, BERTModel, encode_sentences
 from tinymm.training.checkpoints import RunFolder
 from tinymm.training.jobs import Figure, Report, TrainingRecipe
@@ -44,7 +46,7 @@ FIGURES = {
 class Recipe(TrainingRecipe):
     """Everything that decides what comes out of a pre-training; saved in config.json."""
 
-    training: TrainingSettings = TrainingSettings(steps=1700, learning_rate=2e-3, warmup=100, beta2=0.98, evaluate_every=250, evaluation_limit=None)
+    training: TrainingSettings = TrainingSettings(steps=2500, learning_rate=2e-3, warmup=100, beta2=0.98, evaluate_every=250, evaluation_limit=None)
     model: BERTConfig = BERTConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
     words: int = 5000          # at most so many words are told apart, the commonest; all others are <unk>
     share: float = 0.3         # of a text's words is hidden: more than the paper's 15 %, as there are few texts (Wettig et al. 2023)
@@ -122,7 +124,7 @@ class BERTTask:
 def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> BERTTask:
     """Data, words and a model with fresh weights. A resumed run passes the tokenizer it began with."""
     data, seed = load_sentiment(), recipe.training.seed
-    texts = reading(data)
+    texts = reading()
     if tokenizer is None:
         tokenizer = build_tokenizer(texts, recipe.words)
     config = replace(recipe.model, vocabulary_size=len(tokenizer))
@@ -136,9 +138,10 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> BERTTask:
     return BERTTask(model, replace(recipe, model=config), train, validation, masker)
 
 
-def reading(data: Sentiment) -> list[str]:
-    """The sentences to learn from: those of the training split, whether they have a label or not."""
-    return [*data.train.texts, *data.unlabelled.texts]
+def reading() -> list[str]:
+    """The sentences to learn from: those of the training splits, whether they have a label or not."""
+    films = load_sentiment()
+    return [*films.train.texts, *films.unlabelled.texts, *load_product_sentences()["train"]]
 
 
 def build_tokenizer(texts: Sequence[str], words: int) -> Tokenizer:
@@ -186,7 +189,7 @@ def evaluate_run(model: BERTModel, run: RunFolder) -> Report:
     """Hidden words of the test sentences, beside the unigram baseline; and some sentences with what the model guesses."""
     data, tokenizer = load_sentiment(), model.tokenizer
     training, test = (encode_sentences(tokenizer, texts, model.config.max_length)
-                      for texts in (reading(data), data.test.texts))
+                      for texts in (reading(), data.test.texts))
     masker = Masker.of(training, tokenizer, Recipe.of_run(run))
     loss, accuracy = guess_hidden_words(model, test, masker)
     unigram_loss, unigram_accuracy = guess_from_frequencies(test, masker)

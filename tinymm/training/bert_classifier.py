@@ -1,7 +1,10 @@
-"""Fine-tuning BERT: is a review sentence positive? From a pre-trained encoder, or from nothing, to see what it is worth.
+"""Fine-tuning BERT, from a pre-trained encoder or from nothing, to see what pre-training is worth. Two questions:
+
+    sentiment    is a review sentence positive?
+    topic        does it speak of a product, or of a film?
 
     tinymm train bert                                        learn to read, without labels
-    tinymm train bert_classifier --from runs/bert            fine-tune with labels
+    tinymm train bert_classifier --from runs/bert            fine-tune with labels; --data topic for the other question
     tinymm train bert_classifier --out runs/scratch          the same model from fresh weights
 
 `tinymm.training.label_curve` repeats both with fewer and fewer labels.
@@ -10,13 +13,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymm.data.sentiment import load_sentiment
 from tinymm.data.tokenizer import Tokenizer
+from tinymm.data.topics import load_topics
 from tinymm.errors import UserError
 from tinymm.models.bert import BERTConfig, encode_sentences
 from tinymm.models.bert_classifier import BERTClassifier, BERTClassifierConfig
@@ -35,8 +39,11 @@ _INITIAL_WEIGHTS, _LABELS = 511, 512    # streams of chance
 class Recipe(TrainingRecipe):
     """Everything that decides what comes out of a fine-tuning; saved in config.json."""
 
+    DATA: ClassVar[tuple[str, ...]] = tuple(sentiment.ANSWERS)
+
     training: TrainingSettings = TrainingSettings(steps=600, learning_rate=5e-4, warmup=60, beta2=0.98, evaluate_every=100, evaluation_limit=None)
     model: BERTClassifierConfig = BERTClassifierConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
+    data: str = "sentiment"
     start_from: str = ""          # the run folder of a `bert`; empty: fresh weights
     labels: int | None = None     # how many labelled sentences to learn from; None: all
     words: int = bert.Recipe.words    # from fresh weights: as many words as pre-training tells apart
@@ -57,13 +64,13 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> SentimentTask
     Raises:
         UserError: start_from is no trained bert, or one of other sizes; or more labels are asked for than there are.
     """
-    data, seed = load_sentiment(), recipe.training.seed
+    data, seed = load_data(recipe.data), recipe.training.seed
     begun = tokenizer is not None
     source = start_model(recipe) if recipe.start_from and not begun else None
     if source is not None:
         tokenizer = source.tokenizer
     elif not begun:
-        tokenizer = bert.build_tokenizer(bert.reading(data), recipe.words)
+        tokenizer = bert.build_tokenizer(bert.reading(), recipe.words)
     config = replace(recipe.model, vocabulary_size=len(tokenizer))
     model = BERTClassifier(config, np.random.default_rng([seed, _INITIAL_WEIGHTS]))
     if source is not None:
@@ -72,6 +79,11 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> SentimentTask
     model.use_backend(recipe.backend)
     train, validation = (labelled(part, tokenizer, config.max_length) for part in (data.train, data.validation))
     return SentimentTask(model, replace(recipe, model=config), train[draw_labels(len(train.labels), recipe)], validation)
+
+
+def load_data(name: str) -> Any:
+    """The sentences of "sentiment" or "topic", with `train`, `validation` and `test`."""
+    return load_topics() if name == "topic" else load_sentiment()
 
 
 def start_model(recipe: Recipe) -> Any:
@@ -90,7 +102,7 @@ def start_model(recipe: Recipe) -> Any:
 
 
 def labelled(part: Any, tokenizer: Tokenizer, max_length: int) -> Sentences:
-    """A split of the sentiment data as ids and labels."""
+    """A split of the data as ids and labels."""
     return Sentences(encode_sentences(tokenizer, part.texts, max_length), np.asarray(part.labels))
 
 
@@ -106,10 +118,11 @@ def draw(run: RunFolder, task: SentimentTask) -> list[Path]:
     """The pictures of a training."""
     from tinymm.plots.bert import draw_classifier_run
 
-    return draw_classifier_run(run, task.model, load_sentiment().validation.texts)
+    return draw_classifier_run(run, task.model, load_data(task.recipe.data).validation.texts)
 
 
 def evaluate_run(model: BERTClassifier, run: RunFolder) -> Report:
     """What `tinymm evaluate` shows."""
-    test = load_sentiment().test
-    return sentiment.report(model, labelled(test, model.tokenizer, model.config.max_length), test.texts, run)
+    name = Recipe.of_run(run).data
+    data = load_data(name)
+    return sentiment.report(model, data, labelled(data.test, model.tokenizer, model.config.max_length), run, name)

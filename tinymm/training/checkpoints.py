@@ -34,6 +34,7 @@ FORMAT = 1
 TOKENIZERS: dict[str, tuple[str, str]] = {
     "words": ("tinymm.data.tokenizer", "Tokenizer"),
     "characters": ("tinymm.data.characters", "CharacterTokenizer"),
+    "bpe": ("tinymm.data.bpe", "BytePairTokenizer"),
 }
 
 

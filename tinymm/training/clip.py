@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymm.data.bucketing import pad_sentences
-from tinymm.data.emoji import TEST_ARTIST, TRAINING_ARTISTS, VALIDATION_ARTIST, Emoji, load_emoji
+from tinymm.data.emoji import TEST_ARTIST, VALIDATION_ARTIST, ArtistPairs, Emoji, artists_of, load_emoji
 from tinymm.data.image_augmentation import Augmentation, augment, crop_to_drawing
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.models.clip import CLIPConfig, CLIPModel
@@ -65,7 +65,7 @@ class Recipe(TrainingRecipe):
     @property
     def artists(self) -> tuple[str, ...]:
         """Whose drawings it learns from."""
-        return tuple(a for a in TRAINING_ARTISTS if self.data == "all" or a != VALIDATION_ARTIST)
+        return artists_of(self.data)
 
     @classmethod
     def quick(cls) -> "Recipe":
@@ -87,25 +87,14 @@ class CLIPTask:
     ids: NDArray[np.integer]                          # (N, T)  the names
 
     def __post_init__(self) -> None:
-        artists = self.recipe.artists
-        self.present = np.stack([self.emoji.present[artist] for artist in artists], axis=1)                   # (N, A)
-        self.drawings = np.stack([self.emoji.drawings[artist] for artist in artists], axis=1)                 # (N, A, H, W, 3)
+        self.pairs = ArtistPairs(self.emoji, self.recipe.artists)
 
     def batch(self, step: int) -> CLIPBatch:
         """B emoji, no one twice, each drawn by two different artists."""
-        recipe, seed, count = self.recipe, self.recipe.training.seed, len(self.emoji)
-        B = min(recipe.emoji, count)
-        epoch, place = divmod(step, count // B)
-        rows = np.random.default_rng([seed, epoch, _ORDER]).permutation(count)[place * B:(place + 1) * B]     # (B,)
+        recipe, seed = self.recipe, self.recipe.training.seed
+        rows = self.pairs.rows(step, recipe.emoji, [seed, _ORDER])                                            # (B,)
         rng = np.random.default_rng([seed, step, _DRAWINGS])
-        present = np.stack([self.emoji.present[artist][rows] for artist in recipe.artists], axis=1)           # (B, A)
-        order = np.argsort(rng.random(present.shape) - present, axis=1)                                       # (B, A)  those who drew it first
-        table = np.stack([self.emoji.drawings[artist] for artist in recipe.artists], axis=1)                  # (N, A, H, W, 3)  of views
-        first, second = table[rows, order[:, 0]], table[rows, order[:, 1]]                                    # (B, H, W, 3)
-        drawings = np.concatenate([first, second]).astype(np.float32)                                         # (2B, H, W, 3)
-        others = np.concatenate([second, first])                                                              # (2B, H, W, 3)
-        share = rng.uniform(0, 0.5, 2 * B) * (rng.random(2 * B) < recipe.mixtures)                            # (2B,)  at most half
-        drawings += share.astype(np.float32)[:, None, None, None] * (others - drawings)
+        drawings = np.concatenate(self.pairs.draw(rows, recipe.mixtures, rng))                                # (2B, H, W, 3)
         return CLIPBatch(augment(drawings, rng, recipe.augmentation), self.ids[rows])
 
     def step(self, batch: CLIPBatch, rng: np.random.Generator) -> dict[str, float]:

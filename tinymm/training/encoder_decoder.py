@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
 
 DATA = {
-    "numbers": Source(number_pairs, "words", steps=2500),
+    "numbers": Source(number_pairs, "words", steps=1500),
     "dates": Source(date_pairs, "characters", steps=2000),
     "facts": Source(fact_pairs, "words", steps=4000),
 }
@@ -65,7 +65,7 @@ class Recipe(TrainingRecipe):
 
     DATA: ClassVar[tuple[str, ...]] = tuple(DATA)
 
-    training: TrainingSettings = TrainingSettings(steps=2500, learning_rate=2e-3, warmup=200, beta2=0.98)
+    training: TrainingSettings = TrainingSettings(steps=1500, learning_rate=2e-3, warmup=200, beta2=0.98)
     model: EncoderDecoderConfig = EncoderDecoderConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
     data: str = "numbers"
     batch_size: int = 64

@@ -2,6 +2,8 @@
 
     python -m tinymm.training.label_curve runs/bert --out runs/label_curve
 
+Two questions are asked (tinymm.training.bert_classifier): does a sentence speak of a product or a film, and does it praise.
+
 Each training is stopped where it was best on validation data (looked at eight times on its way), and only that state is
 tested. Both ways to begin get the same labels, the same steps and the same looks, each with the learning rate that suits
 it. Finished trainings are kept in label_curve.csv; a second call goes on where the first was stopped.
@@ -11,7 +13,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,14 +21,16 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from tinymm.data.sentiment import load_sentiment
 from tinymm.errors import UserError
-from tinymm.training.bert_classifier import Recipe, labelled, prepare
+from tinymm.training.bert_classifier import Recipe, labelled, load_data, prepare
 from tinymm.training.checkpoints import write_atomically
 from tinymm.training.optimizers import clip_by_global_norm
 from tinymm.training.sentiment import judge
 
-SEEDS = {50: 3, 100: 3, 200: 3, 500: 3, 1000: 2, 2000: 2, None: 2}    # how many trainings for this many labels; None: all
+SEEDS: dict[str, dict[int | None, int]] = {    # how many trainings for this many labels; None: all
+    "topic": {10: 5, 30: 5, 100: 5, 300: 5, 1000: 3, None: 2},
+    "sentiment": {100: 5, 300: 5, 1000: 5, 3000: 3, None: 3},
+}
 RATES = {"fine_tuned": 5e-4, "scratch": 1e-3}                         # fresh weights need a higher learning rate
 LOOKS = 8                                                             # at the validation data, in each training
 EPOCHS, FEWEST_STEPS = 10, 100                                        # a training is so long, but not longer than the recipe
@@ -35,6 +39,7 @@ EPOCHS, FEWEST_STEPS = 10, 100                                        # a traini
 class Point(NamedTuple):
     """One training of the curve."""
 
+    data: str                     # "topic" or "sentiment"
     start: str                    # "fine_tuned" or "scratch"
     labels: int
     seed: int
@@ -59,18 +64,18 @@ def measure(recipe: Recipe) -> Point:
                 best_accuracy, best_step = accuracy, step + 1
                 best = {name: array.copy() for name, array in model.state().items()}
     model.load_state(best)
-    test = labelled(load_sentiment().test, model.tokenizer, model.config.max_length)
-    return Point("fine_tuned" if recipe.start_from else "scratch", len(task.sentences.labels), settings.seed, best_step,
-                 best_accuracy, judge(model, test)[0])
+    test = labelled(load_data(recipe.data).test, model.tokenizer, model.config.max_length)
+    return Point(recipe.data, "fine_tuned" if recipe.start_from else "scratch", len(task.sentences.labels), settings.seed,
+                 best_step, best_accuracy, judge(model, test)[0])
 
 
-def plan(run: str, seeds: Mapping[int | None, int] = SEEDS) -> list[Recipe]:
-    """The recipes of the curve, few labels first."""
-    total, recipes = len(load_sentiment().train), []
-    for count, trainings in seeds.items():
+def plan(run: str, data: str) -> list[Recipe]:
+    """The recipes of one curve, few labels first."""
+    total, recipes = len(load_data(data).train.labels), []
+    for count, trainings in SEEDS[data].items():
         for seed in range(trainings):
             for start in (run, ""):
-                recipe = Recipe(start_from=start, labels=count)
+                recipe = Recipe(data=data, start_from=start, labels=count)
                 epochs = EPOCHS * (count or total) // recipe.batch_size                     # in steps
                 steps = min(max(epochs, FEWEST_STEPS), recipe.training.steps)
                 rate = RATES["fine_tuned" if start else "scratch"]
@@ -89,7 +94,7 @@ def read_points(path: Path) -> list[Point]:
         return []
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return [Point(row["start"], int(row["labels"]), int(row["seed"]), int(row["steps"]),
+            return [Point(row["data"], row["start"], int(row["labels"]), int(row["seed"]), int(row["steps"]),
                           float(row["validation_accuracy"]), float(row["test_accuracy"])) for row in csv.DictReader(file)]
     except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged: it is no label curve; delete it to measure again") from error
@@ -99,40 +104,47 @@ def write_points(path: Path, points: Sequence[Point]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Point._fields)
-    writer.writerows((*point[:4], f"{point.validation_accuracy:.4f}", f"{point.test_accuracy:.4f}") for point in points)
+    writer.writerows((*point[:5], f"{point.validation_accuracy:.4f}", f"{point.test_accuracy:.4f}") for point in points)
     write_atomically(path, text.getvalue().encode())
 
 
 def measure_curve(recipes: Sequence[Recipe], folder: Path, progress: bool = True) -> list[Point]:
     """Measure what label_curve.csv in the folder does not hold yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    file, total = folder / "label_curve.csv", len(load_sentiment().train)
+    file = folder / "label_curve.csv"
     points = read_points(file)
-    done = {point[:3] for point in points}
+    done = {point[:4] for point in points}
     for recipe in tqdm(recipes, disable=not progress, unit="training", mininterval=0.2 if sys.stderr.isatty() else 30):
-        count = total if recipe.labels is None else recipe.labels
-        if ("fine_tuned" if recipe.start_from else "scratch", count, recipe.training.seed) not in done:
+        count = recipe.labels or len(load_data(recipe.data).train.labels)
+        if (recipe.data, "fine_tuned" if recipe.start_from else "scratch", count, recipe.training.seed) not in done:
             points.append(measure(recipe))
             write_points(file, points)
     return points
 
 
-def by_start(points: Sequence[Point]) -> dict[str, dict[int, list[float]]]:
-    """Test accuracies by way to begin and number of labels."""
-    curve: dict[str, dict[int, list[float]]] = {"fine_tuned": {}, "scratch": {}}
+def curves(points: Sequence[Point]) -> dict[str, dict[str, dict[int, list[float]]]]:
+    """Test accuracies by data, way to begin and number of labels."""
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
     for point in points:
+        curve = found.setdefault(point.data, {"fine_tuned": {}, "scratch": {}})
         curve[point.start].setdefault(point.labels, []).append(point.test_accuracy)
-    return curve
+    return found
 
 
 def table(points: Sequence[Point]) -> list[str]:
     """Mean and standard deviation over the seeds, one line for each number of labels."""
-    curve = by_start(points)
-    lines = [f"{'labels':>7}  {'fine-tuned':>16}  {'from scratch':>16}  seeds"]
-    for count in sorted(set(curve["fine_tuned"]) & set(curve["scratch"])):
-        cells = [f"{np.mean(values):.1%} +- {np.std(values):.1%}" for values in (curve["fine_tuned"][count], curve["scratch"][count])]
-        lines.append(f"{count:>7,}  {cells[0]:>16}  {cells[1]:>16}  {len(curve['scratch'][count]):>5}")
+    lines = [f"{'data':<10} {'labels':>7}  {'fine-tuned':>16}  {'from scratch':>16}  seeds"]
+    for data, curve in curves(points).items():
+        for count in sorted(set(curve["fine_tuned"]) & set(curve["scratch"])):
+            both = curve["fine_tuned"][count], curve["scratch"][count]
+            cells = [f"{np.mean(values):.1%} +- {spread(values):.1%}" for values in both]
+            lines.append(f"{data:<10} {count:>7,}  {cells[0]:>16}  {cells[1]:>16}  {len(both[1]):>5}")
     return lines
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation over the seeds, estimated from these few."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,11 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     try:
-        points = measure_curve(plan(options.run), options.out)
+        points = measure_curve([recipe for data in SEEDS for recipe in plan(options.run, data)], options.out)
     except UserError as error:
         sys.exit(f"tinymm: {error}")
     print(*table(points), sep="\n")
-    print(f"picture   {draw_label_curve(by_start(points), options.out / 'label_curve.png')}")
+    print(f"picture   {draw_label_curve(curves(points), options.out / 'label_curve.png')}")
     return 0
 
 

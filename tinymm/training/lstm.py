@@ -63,5 +63,5 @@ def draw(run: RunFolder, task: SentimentTask) -> list[Path]:
 
 def evaluate_run(model: LSTMModel, run: RunFolder) -> Report:
     """What `tinymm evaluate` shows."""
-    test = load_sentiment().test
-    return sentiment.report(model, Sentences(model.encode(test.texts), test.labels), test.texts, run)
+    data = load_sentiment()
+    return sentiment.report(model, data, Sentences(model.encode(data.test.texts), data.test.labels), run)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,6 +57,11 @@ def token_accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer], ig
     counted = labels != ignore_index
     total = int(counted.sum())
     return float((logits.argmax(axis=-1) == labels)[counted].sum() / total) if total else float("nan")
+
+
+def perplexity(loss: float) -> float:
+    """e^loss for a loss in nats a token: among so many equally likely tokens the model hesitates on average."""
+    return math.exp(loss)
 
 
 def majority_answers(questions: Iterable[str], answers: Iterable[str]) -> tuple[dict[str, str], str]:

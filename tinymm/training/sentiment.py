@@ -1,4 +1,4 @@
-"""The sentiment task, the same for every model that judges sentences: batches, the step, and what is measured.
+"""The task of telling review sentences of two kinds apart, the same for every model: batches, the step, and what is measured.
 
 Such a model has `forward(ids, training, rng) -> (logits (R,), cache)`, `backward(d_logits, cache)`, and `logits(sentences)`
 for many sentences at once; the loss is the binary cross-entropy of its logits.
@@ -6,7 +6,6 @@ for many sentences at once; the loss is the binary cross-entropy of its logits.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymm.data.bucketing import BucketedOrder, pad_sentences
-from tinymm.data.sentiment import Sentiment, load_sentiment
 from tinymm.training import bag_of_words
 from tinymm.training.checkpoints import RunFolder
 from tinymm.training.classification import accuracy, binary_scores
@@ -24,15 +22,18 @@ FIGURES = {
     "validation_accuracy": Figure("review sentences, validation: accuracy"),
     "validation_loss": Figure("review sentences, validation: loss (nats)", "number"),
     "test_accuracy": Figure("review sentences, test: accuracy"),
-    "test_precision": Figure("of those it calls positive, so many are (precision)"),
-    "test_recall": Figure("of the positive ones it finds so many (recall)"),
-    "test_f1": Figure("F1 of the positive class"),
+    "test_precision": Figure("of those it calls positive (of a product), so many are (precision)"),
+    "test_recall": Figure("of the positive ones (of a product) it finds so many (recall)"),
+    "test_f1": Figure("F1 of the positive class (of a product)"),
     "bag_of_words_accuracy": Figure("logistic regression on words and pairs: accuracy"),
     "bag_of_words_precision": Figure("its precision"),
     "bag_of_words_recall": Figure("its recall"),
     "bag_of_words_f1": Figure("its F1"),
     "majority_accuracy": Figure("always the commoner label of the training: accuracy"),
 }
+
+# what the labels 0 and 1 say, for each data set
+ANSWERS = {"sentiment": ("negative", "positive"), "topic": ("about a film", "about a product")}
 
 
 class SentenceBatch(NamedTuple):
@@ -100,17 +101,22 @@ def judge(model: Any, sentences: Sentences) -> tuple[float, float]:
     return float(((logits > 0) == sentences.labels).mean()), float(loss)
 
 
-def report(model: Any, test: Sentences, texts: Sequence[str], run: RunFolder) -> Report:
-    """Accuracy, precision, recall and F1 on the test sentences, those of a bag of words beside, and the surest mistakes."""
+def report(model: Any, data: Any, test: Sentences, run: RunFolder, name: str = "sentiment") -> Report:
+    """Accuracy, precision, recall and F1 on the test sentences, those of a bag of words beside, and the surest mistakes.
+
+    Args:
+        data: with `train`, `validation` and `test`, each of `texts` and `labels`.   test: that test split as ids.
+        name: that of the data set in ANSWERS.
+    """
     from tinymm.plots.sentiment import draw_judgements
 
-    data = load_sentiment()
+    texts, answers = data.test.texts, ANSWERS[name]
     logits = model.logits(test.ids)                                                            # (N,)
     common = np.full_like(test.labels, int(np.mean(data.train.labels) >= 0.5))
-    figures = scores("test", logits, test.labels) | bag_of_words_scores()
+    figures = scores("test", logits, test.labels) | bag_of_words_scores(data)
     figures["majority_accuracy"] = accuracy(common, test.labels)
-    picture = draw_judgements(texts, logits, test.labels, run.pictures / "sentences.png")
-    return Report(figures, lines=surest_mistakes(texts, logits, test.labels), pictures=[picture])
+    picture = draw_judgements(texts, logits, test.labels, run.pictures / "sentences.png", answers)
+    return Report(figures, lines=surest_mistakes(texts, logits, test.labels, answers), pictures=[picture])
 
 
 def scores(name: str, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Mapping[str, float]:
@@ -120,19 +126,18 @@ def scores(name: str, logits: NDArray[np.floating], labels: NDArray[np.integer])
             f"{name}_f1": f1}
 
 
-@cache
-def bag_of_words_scores() -> Mapping[str, float]:
+def bag_of_words_scores(data: Any) -> Mapping[str, float]:
     """The baseline, fitted anew; it takes some seconds."""
-    data: Sentiment = load_sentiment()
     baseline = bag_of_words.fit_on(data.train.texts, data.train.labels, data.validation.texts, data.validation.labels)
     return scores("bag_of_words", baseline.logits(data.test.texts), data.test.labels)
 
 
-def surest_mistakes(texts: Sequence[str], logits: NDArray[np.floating], labels: NDArray[np.integer], count: int = 5) -> list[str]:
+def surest_mistakes(texts: Sequence[str], logits: NDArray[np.floating], labels: NDArray[np.integer],
+                    answers: Sequence[str], count: int = 5) -> list[str]:
     """The wrong answers that the model is surest of."""
     right = (logits > 0) == labels
     worst = [row for row in np.argsort(-np.abs(logits), kind="stable") if not right[row]][:count]
-    lines = [f"    said {'positive' if logits[row] > 0 else 'negative'}: {texts[row]}" for row in worst]
+    lines = [f"    said {answers[int(logits[row] > 0)]}: {texts[row]}" for row in worst]
     return ["the surest of the wrong answers:", *lines] if lines else []
 
 

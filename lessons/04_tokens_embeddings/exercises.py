@@ -1,0 +1,76 @@
+"""Chapter 4, tokens and embeddings: the exercises. Fill in the functions, and run `tinymm check 4`.
+
+Use the names of the lesson for your arrays (d_logits, d_head, d_hidden ...): the checker then can tell you the first one
+that is wrong. `tinymm check 4.2 --hint` gives a hint.
+"""
+
+import numpy as np
+
+
+def commonest_pair(words):
+    """The pair of neighbouring tokens that occurs most often; of equally common pairs the first in the alphabet.
+
+        {("l", "o", "w"): 5, ("s", "l", "o", "w"): 2}  ->  ("l", "o"), 7
+
+    Args:
+        words: a dictionary, the tokens of a word (a tuple of strings) -> how often it occurs. At least one has two tokens.
+
+    Returns:
+        the pair, a tuple of two strings, and how often it occurs in all words together, a whole number.
+    """
+    raise NotImplementedError("Lesson 4, exercise 1")
+
+
+def merge_pair(tokens, pair):
+    """The tokens with each occurrence of the pair made into one token, from left to right.
+
+        merge_pair(("a", "a", "a", "b"), ("a", "a"))  ->  ("aa", "a", "b")
+
+    Args:
+        tokens: a tuple of strings.   pair: a tuple of two strings.
+
+    Returns:
+        a tuple of strings; joined they are the same text as before.
+    """
+    raise NotImplementedError("Lesson 4, exercise 2")
+
+
+def encode(word, merges):
+    """The tokens of a word: begin with its letters, and make the merges in the order in which they were learned.
+
+    Args:
+        word: a string.   merges: a list of pairs of strings, the first learned first.
+
+    Returns:
+        a tuple of strings.
+    """
+    raise NotImplementedError("Lesson 4, exercise 3")
+
+
+def embedding_backward(d_out, cache):
+    """The gradient of out = table[ids], a scatter-add:  d_table[i] = sum of all d_out[b, t] with ids[b, t] = i.
+
+    Args:
+        d_out: (B, T, D).   cache: (ids, V), whole numbers (B, T), and the number of rows of the table.
+
+    Returns:
+        d_table (V, D), in the dtype of d_out.
+    """
+    raise NotImplementedError("Lesson 4, exercise 4")
+
+
+def bigram_backward(d_loss, cache):
+    """The gradients of a model that guesses the next token from one token.
+
+        hidden = table[ids]      logits = hidden head      p = softmax(logits)      loss = mean of -log p[n, following[n]]
+
+    Name the steps y (N, V), which is 1 at the right token and else 0, d_logits (N, V), d_head (D, V), d_hidden (N, D) and
+    d_table (V, D).
+
+    Args:
+        d_loss: a number.   cache: (ids (N,), hidden (N, D), head (D, V), p (N, V), following (N,)).
+
+    Returns:
+        d_table (V, D), d_head (D, V).
+    """
+    raise NotImplementedError("Lesson 4, exercise 5")

@@ -1,0 +1,481 @@
+# %% [markdown]
+# # 4. Tokens and embeddings
+#
+# **You will learn** how a text becomes a row of numbers (words, and byte-pair encoding, which you train by hand), how a
+# number becomes a vector, and how the gradient finds its way back to the right rows of the table: the scatter-add.
+#
+# **You need** chapter 1 (the gradient of a matrix product), chapter 2 (cross-entropy), and Adam from chapter 3.
+#
+# **It takes** about fifteen seconds to run, and less than 300 MB. The text is *Alice's Adventures in Wonderland*.
+#
+# ## The picture
+#
+#     text        "the cat sat"
+#     pieces      "the"   " cat"   " sat"          cut into tokens
+#     ids           5       17       42            each token has a number: its row in a table
+#     vectors     (0.3,   (1.1,    (-0.2,          row 5, row 17, row 42 of the table
+#                  ...)    ...)     ...)
+#
+# A model computes with vectors. The table is learned like any other weight. First the tokens, then the table.
+#
+# ## Words
+#
+# The simplest token is a word. We take the words of the first nine tenths of the book as our vocabulary, and read the
+# last tenth with it.
+
+# %%
+import os
+import re
+from collections import Counter
+
+import numpy as np
+
+from tinymm import gradient_check
+from tinymm.data import BytePairTokenizer, load_corpus
+from tinymm.data.bpe import split_pieces
+from tinymm.functional import (
+    cross_entropy_backward, cross_entropy_forward,
+    embedding_backward as library_backward, embedding_forward as library_forward,
+)
+from tinymm.learning.figures import new_figure, show
+
+FAST = os.environ.get("TINYMM_FAST") == "1"
+rng = np.random.default_rng(4)
+
+corpus = load_corpus("alice")                                       # line ends become single spaces
+train_text, held_out_text = (" ".join(part[0].split()) for part in (corpus.train, corpus.validation))
+train_words, held_out_words = (re.findall(r"\w+", text.lower()) for text in (train_text, held_out_text))
+vocabulary = set(train_words)
+unknown = [word for word in held_out_words if word not in vocabulary]
+print(f"{len(train_words):,} words, {len(vocabulary):,} different ones")
+missing = len(unknown) / len(held_out_words)
+print(f"of the {len(held_out_words):,} words of the last tenth, {missing:.1%} never occurred before:", unknown[:8])
+assert 0.03 < missing < 0.12
+
+# %% [markdown]
+# What shall the model read for an unknown word? A single token `<unk>` for all of them loses what they say. Letters are
+# never unknown, but a text in letters is about five times as long, and a model would have to learn spelling first. Is
+# there something in between: frequent words whole, rare words in parts?
+#
+# ## Byte-pair encoding, by eye
+#
+# Begin with letters. Again and again, **count the pairs of neighbours, and merge the commonest pair into one new
+# token** (Sennrich, Haddow and Birch 2016). Their example is a text with "low" 5 times, "lower" twice, "newest" 6 times
+# and "widest" 3 times. A word counts as often as it occurs, and no pair reaches over the end of a word.
+#
+# The pair (e, s) stands in "newest" and in "widest": $6 + 3 = 9$ times. So does (s, t). No pair is more frequent; of
+# equal ones we take the first in the alphabet, (e, s), and `es` becomes a token. Now (es, t) occurs 9 times, and is
+# next.
+
+# %%
+def commonest_pair(words):
+    """words: {tokens of a word: how often the word occurs}. The pair of neighbours that occurs most often, and how often."""
+    counts = Counter()
+    for tokens, n in words.items():
+        for pair in zip(tokens, tokens[1:]):
+            counts[pair] += n
+    best = min(counts, key=lambda pair: (-counts[pair], pair))       # of equal counts the first in the alphabet
+    return best, counts[best]
+
+
+def merge_pair(tokens, pair):
+    """The tokens with each occurrence of the pair made into one token, from left to right."""
+    merged, i = [], 0
+    while i < len(tokens):
+        if tokens[i:i + 2] == pair:
+            merged.append(pair[0] + pair[1])
+            i += 2
+        else:
+            merged.append(tokens[i])
+            i += 1
+    return tuple(merged)
+
+
+def learn_merges(words, count, verbose=False):
+    merges = []
+    for _ in range(count):
+        pair, n = commonest_pair(words)
+        words = {merge_pair(tokens, pair): n for tokens, n in words.items()}
+        # STOP: look at words: each merge makes some of them shorter
+        merges.append(pair)
+        if verbose:
+            print(f"{' + '.join(pair):12} {n} times    " + "   ".join(" ".join(tokens) for tokens in words))
+    return merges
+
+
+tiny = {tuple(word): n for word, n in (("low", 5), ("lower", 2), ("newest", 6), ("widest", 3))}
+tiny_merges = learn_merges(tiny, 7, verbose=True)
+assert tiny_merges[:4] == [("e", "s"), ("es", "t"), ("l", "o"), ("lo", "w")]
+
+# %% [markdown]
+# After seven merges "low" and "newest" are one token each, "lower" is `low e r`, "widest" is `w i d est`. The endings
+# and stems were found by counting alone.
+#
+# **A new word** is encoded by the same merges, in the order in which they were learned. "lowest" was never seen:
+
+# %%
+def encode(word, merges):
+    tokens = tuple(word)
+    for pair in merges:
+        tokens = merge_pair(tokens, pair)
+    return tokens
+
+
+print("lowest ->", encode("lowest", tiny_merges))
+assert encode("lowest", tiny_merges) == ("low", "est")
+
+# %% [markdown]
+# It has become `low est`, two tokens that mean what they say. And a word of quite other letters would just stay in
+# letters: nothing is ever unknown. (To be sure of that for each alphabet on earth, GPT-2 and
+# `tinymm.data.BytePairTokenizer` begin with the 256 bytes instead of letters.)
+#
+# ## On the book
+#
+# `split_pieces` cuts a text into words, each with the space before it, and marks. Joined, the pieces are the text
+# again, so nothing is lost.
+
+# %%
+pieces, held_out_pieces = Counter(split_pieces(train_text)), Counter(split_pieces(held_out_text))
+words = {tuple(piece): n for piece, n in pieces.items()}
+merges = learn_merges(words, 100 if FAST else 500)
+print("the first merges:", ", ".join(repr(a + b) for a, b in merges[:16]))
+print("the last ones:   ", ", ".join(repr(a + b) for a, b in merges[-8:]))
+assert " caterpillars" not in pieces
+print("a word that the book does not have:", " + ".join(map(repr, encode(" caterpillars", merges))))
+
+first = 6 + 256                                                      # the library's special tokens and single bytes come first
+theirs = BytePairTokenizer.build([train_text], size=first + len(merges)).tokens[first:]
+same = {(a + b).encode() for a, b in merges} & set(theirs)
+print(f"tinymm's tokenizer learned {len(same)} of the same {len(merges)} tokens")
+assert len(same) > 0.95 * len(merges)
+
+# %% [markdown]
+# (The few that differ come from pairs that are equally frequent: the library takes the one with the smaller token
+# numbers first.)
+#
+# How many merges should there be? Each one adds a token to the vocabulary, and makes the text shorter. The first merges
+# save much, the later ones less and less.
+
+# %%
+def lengths(pieces, merges):
+    """The number of tokens of a text, before any merge and after each one."""
+    words = {piece: tuple(piece) for piece in pieces}
+    totals = [sum(n * len(words[piece]) for piece, n in pieces.items())]
+    for pair in merges:
+        words = {piece: merge_pair(tokens, pair) for piece, tokens in words.items()}
+        totals.append(sum(n * len(words[piece]) for piece, n in pieces.items()))
+    return np.array(totals), words
+
+
+train_lengths, train_tokens = lengths(pieces, merges)                # (merges + 1,)
+held_out_lengths, held_out_tokens = lengths(held_out_pieces, merges)  # (merges + 1,)
+figure, axes = new_figure(6, 3.2)
+axes.plot(len(train_text) / train_lengths, label="the text it was learned on")
+axes.plot(len(held_out_text) / held_out_lengths, label="the last tenth of the book")
+axes.axhline(len(train_text) / sum(pieces.values()), color="gray", linestyle="--", label="whole words and marks")
+axes.set_xlabel("merges")
+axes.set_ylabel("letters in a token, mean")
+axes.set_ylim(0, None)
+axes.legend(frameon=False, loc="lower right")
+show(figure, "04_merges")
+print(f"{train_lengths[0]:,} letters -> {train_lengths[-1]:,} tokens after {len(merges)} merges")
+assert (np.diff(train_lengths) < 0).all() and train_lengths[-1] < 0.6 * train_lengths[0]
+
+# %% [markdown]
+# More tokens make shorter sequences, but a larger table, and tokens that are seldom seen and so badly learned. GPT-2
+# has 50,257 tokens for all of the web.
+#
+# Now each token gets a number.
+
+# %%
+tokens = sorted(set(train_text) | set(held_out_text) | {a + b for a, b in merges})
+number = {token: i for i, token in enumerate(tokens)}
+V = len(tokens)
+train_ids = np.array([number[token] for piece in split_pieces(train_text) for token in train_tokens[piece]])   # (N,)
+held_out_ids = np.array([number[token] for piece in split_pieces(held_out_text) for token in held_out_tokens[piece]])
+print(f"V = {V}; the book begins with", [tokens[i] for i in train_ids[20:30]], "which is", train_ids[20:30])
+assert "".join(tokens[i] for i in train_ids) == train_text
+
+# %% [markdown]
+# ## From a number to a vector
+#
+# Token 7 is not "more" than token 3: the numbers are only names. A fair way to write a name as a vector is **one-hot**:
+# $V$ entries, all 0, but for a 1 at the token's place. A linear layer makes a shorter vector of it:
+#
+# $$ \mathrm{out} = O\, W \qquad O\ (N \times V) \text{ one-hot rows}, \quad W\ (V \times D) $$
+#
+# By pencil and paper: the row $(0, 0, 1, 0)$ times $W$ is $0$ times the first row, $0$ times the second, $1$ times the
+# third, $0$ times the fourth. **A one-hot product picks a row.** So nobody multiplies: one looks the row up. That table
+# $W$ is the **embedding**.
+
+# %%
+W = np.array([[1.0, 10.0],                                           # (V, D) = (4, 2)
+              [2.0, 20.0],
+              [3.0, 30.0],
+              [4.0, 40.0]])
+ids = np.array([2, 0, 2])                                            # (N,)
+one_hot = np.zeros((3, 4))                                           # (N, V)
+one_hot[np.arange(3), ids] = 1
+print("one_hot @ W =\n", one_hot @ W)
+# STOP: compare one_hot @ W with W[ids]
+assert (one_hot @ W == W[ids]).all()
+megabytes = len(train_ids) * V * 8 / 1e6
+print(f"one-hot rows of the book would take {megabytes:.0f} MB; the ids take {train_ids.nbytes / 1e6:.1f} MB")
+
+# %% [markdown]
+# ## The backward: the scatter-add
+#
+# Since the lookup *is* a product, chapter 1 gives its gradient: $dW = O^\top d\mathrm{out}$. Row $i$ of it is
+#
+# $$ dW_i = \sum_n O_{ni}\, d\mathrm{out}_n = \sum_{n \,:\, \mathrm{ids}_n = i} d\mathrm{out}_n $$
+#
+# Each gradient goes back to the row it was read from, and **a row that was read several times gets the sum**. That is
+# called a **scatter-add**. With ids $(2, 0, 2)$ and $d\mathrm{out} = (1, 0), (0, 1), (5, 5)$, row 2 gets $(1, 0) + (5,
+# 5) = (6, 5)$, row 0 gets $(0, 1)$, and rows 1 and 3, which nobody read, get 0.
+
+# %%
+d_out = np.array([[1.0, 0.0],                                        # (N, D)
+                  [0.0, 1.0],
+                  [5.0, 5.0]])
+the_product = one_hot.T @ d_out                                      # (V, D)
+right = np.zeros((4, 2))                                             # (V, D)
+np.add.at(right, ids, d_out)
+wrong = np.zeros((4, 2))                                             # (V, D)
+wrong[ids] += d_out
+# STOP: row 2 of right is (6, 5); what is it in wrong?
+print("one_hot.T @ d_out", the_product.tolist())
+print("np.add.at        ", right.tolist())
+print("wrong[ids] += ...", wrong.tolist())
+assert (right == the_product).all() and wrong[2].tolist() == [5, 5]
+
+# %% [markdown]
+# Why is the short line wrong? Python reads `wrong[ids] += d_out` as three steps:
+#
+#     copy = wrong[ids]           rows 2, 0 and 2: all zeros
+#     copy = copy + d_out         (1, 0), (0, 1) and (5, 5)
+#     wrong[ids] = copy           row 2 is written twice, and the second time overwrites the first
+#
+# `np.add.at` adds one row after the other, straight into the table. No error is raised in either case. And in a text
+# ids always repeat: of the tokens of this book about one in thirty is the comma.
+
+# %%
+def embedding_forward(ids, table):
+    return table[ids], (ids, len(table))                             # (..., D)  F1
+
+
+def embedding_backward(d_out, cache):
+    ids, V = cache
+    d_table = np.zeros((V, d_out.shape[-1]))                         # (V, D)
+    np.add.at(d_table, ids, d_out)                                   # (V, D)  undoes F1
+    return d_table
+
+
+def wrong_backward(d_out, cache):
+    ids, V = cache
+    d_table = np.zeros((V, d_out.shape[-1]))                         # (V, D)
+    d_table[ids] += d_out
+    return d_table
+
+
+table, ids = rng.normal(size=(6, 3)), np.array([[4, 1, 4, 0], [1, 1, 5, 2]])
+out, cache = embedding_forward(ids, table)                           # (B, T, D)
+d_out = rng.normal(size=out.shape)                                   # (B, T, D)
+expected = library_backward(d_out, library_forward(ids, table)[1])
+assert np.allclose(embedding_backward(d_out, cache), expected)
+report = gradient_check(embedding_forward, embedding_backward, {"ids": ids, "table": table}, rng=rng)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# **Break it:** the checker sees the mistake of `wrong_backward` at once. But look what happens when no id repeats:
+
+# %%
+for label, some_ids in (("ids repeat", ids), ("all ids differ", np.array([[4, 1, 0], [3, 5, 2]]))):
+    report = gradient_check(embedding_forward, wrong_backward, {"ids": some_ids, "table": table}, rng=rng)
+    print(f"{label:15} the wrong backward passes: {report.ok}")
+    assert report.ok == (label == "all ids differ")
+
+# %% [markdown]
+# A check is only as good as its inputs.
+#
+# ## A model that guesses the next token
+#
+# The smallest language model: look the token up, and let a linear layer give a score for each token that may come next.
+# It sees only one token, so it can learn which **pairs** are frequent; it is called a bigram model.
+#
+# $$ h = W[\mathrm{ids}], \qquad \mathrm{logits} = h\, U, \qquad L = \text{cross-entropy}(\mathrm{logits}, \text{the next ids}) $$
+#
+# Its backward is the backward of three pieces that you have, from the last to the first.
+
+# %%
+def bigram_forward(ids, table, head, following):
+    hidden, lookup = embedding_forward(ids, table)                   # (N, D)  F1
+    logits = hidden @ head                                           # (N, V)  F2
+    loss, surprise = cross_entropy_forward(logits, following)        # ()      F3
+    return loss, (lookup, hidden, head, surprise)
+
+
+def bigram_backward(d_loss, cache, scatter=embedding_backward):
+    lookup, hidden, head, surprise = cache
+    d_logits = cross_entropy_backward(d_loss, surprise)              # (N, V)  undoes F3: p - y
+    d_head = hidden.T @ d_logits                                     # (D, V)  undoes F2
+    d_hidden = d_logits @ head.T                                     # (N, D)  undoes F2
+    d_table = scatter(d_hidden, lookup)                              # (V, D)  undoes F1
+    # STOP: rows of d_table that are all zeros belong to tokens that were not read
+    return d_table, d_head
+
+
+report = gradient_check(bigram_forward, bigram_backward, {
+    "ids": np.array([1, 3, 1, 0]), "table": rng.normal(size=(5, 3)), "head": rng.normal(size=(3, 5)),
+    "following": np.array([3, 1, 0, 4])}, rng=rng)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# **Break it:** the same training twice, by plain steps down the slope, once with the right scatter-add and once with
+# the wrong one. Beside it: for each token of a batch of 1,024, how long its row of the wrong gradient is, compared with
+# the right one.
+
+# %%
+def start(D, seed=0):
+    rng = np.random.default_rng(seed)
+    return {"table": 0.1 * rng.normal(size=(V, D)), "head": 0.1 * rng.normal(size=(D, V))}
+
+
+def batch(step, size):
+    places = np.random.default_rng([4, step]).integers(len(train_ids) - 1, size=size)      # (N,)
+    return train_ids[places], train_ids[places + 1]                  # (N,), (N,): a token, and the one behind it
+
+
+curves = {}
+for label, scatter in (("np.add.at", embedding_backward), ("d_table[ids] += d", wrong_backward)):
+    model, curves[label] = start(32), []
+    for step in range(60 if FAST else 250):
+        ids, following = batch(step, 1024)
+        loss, cache = bigram_forward(ids, model["table"], model["head"], following)
+        d_table, d_head = bigram_backward(1.0, cache, scatter)
+        model["table"] -= 5.0 * d_table
+        model["head"] -= 5.0 * d_head
+        curves[label].append(loss)
+    print(f"{label:18} first loss {curves[label][0]:.3f} (log V is {np.log(V):.3f}), last {np.mean(curves[label][-10:]):.3f}")
+
+ids, following = batch(0, 1024)
+_, cache = bigram_forward(ids, model["table"], model["head"], following)
+times = np.bincount(ids, minlength=V)                                # (V,)  how often each token stands in the batch
+sizes = [np.linalg.norm(bigram_backward(1.0, cache, scatter)[0], axis=1)
+         for scatter in (embedding_backward, wrong_backward)]        # (V,) each
+ratio = sizes[1][times > 0] / sizes[0][times > 0]                    # (tokens that occur,)
+figure, (left, right) = new_figure(9, 3.2, 1, 2)
+for label, losses in curves.items():
+    left.plot(losses, label=label)
+left.set_xlabel("step")
+left.set_ylabel("loss")
+left.legend(frameon=False)
+right.loglog(times[times > 0], ratio, ".", alpha=0.4)
+right.axhline(1, color="gray", linestyle="--")
+right.set_xlabel("how often the token stands in the batch")
+right.set_ylabel("length of its gradient, wrong / right")
+show(figure, "04_scatter")
+assert np.mean(curves["d_table[ids] += d"][-10:]) > np.mean(curves["np.add.at"][-10:]) + 0.02
+assert np.allclose(ratio[times[times > 0] == 1], 1) and np.median(ratio[times[times > 0] >= 10]) < 0.5
+
+# %% [markdown]
+# The wrong training does not crash, and its loss falls. It only falls more slowly, since **the commonest tokens get the
+# least of their gradient**. Mistakes of this kind live for years. A gradient check finds them in a second.
+#
+# ## What the table has learned
+#
+# Now with Adam (chapter 3), and $D = 16$. Nobody tells the model what a word means. But tokens that are followed by the
+# same tokens get similar rows. How similar two rows are we measure by the cosine of the angle between them: $\cos(a, b)
+# = a \cdot b \,/\, (|a|\, |b|)$, which is 1 for the same direction.
+
+# %%
+model, steps = start(16), 200 if FAST else 1000
+moments = {name: [np.zeros_like(value), np.zeros_like(value)] for name, value in model.items()}
+losses = []
+for step in range(steps):
+    ids, following = batch(step, 512)
+    loss, cache = bigram_forward(ids, model["table"], model["head"], following)
+    losses.append(loss)
+    for name, gradient in zip(("table", "head"), bigram_backward(1.0, cache)):
+        m, v = moments[name]
+        m += 0.1 * (gradient - m)
+        v += 0.01 * (gradient**2 - v)
+        m_hat, v_hat = m / (1 - 0.9**(step + 1)), v / (1 - 0.99**(step + 1))
+        model[name] -= 0.02 * (1 - step / steps) * m_hat / (np.sqrt(v_hat) + 1e-8)
+frequency = np.bincount(train_ids, minlength=V)                      # (V,)
+share = (frequency + 1) / (frequency + 1).sum()                      # (V,)
+blind = -np.log(share[held_out_ids]).mean()
+held_out, _ = bigram_forward(held_out_ids[:-1], model["table"], model["head"], held_out_ids[1:])
+print(f"loss {losses[0]:.2f} -> {np.mean(losses[-50:]):.2f}; last tenth of the book {held_out:.2f}; "
+      f"knowing only how frequent each token is: {blind:.2f}")
+assert held_out < blind
+
+units = model["table"] / np.linalg.norm(model["table"], axis=1, keepdims=True)             # (V, D)  each row of length 1
+common = np.flatnonzero(frequency > 30)
+for token in (" Alice", " could", " was", " he", "."):
+    if token in number:
+        cosines = units[common] @ units[number[token]]               # (common tokens,)
+        nearest = [tokens[i] for i in common[np.argsort(-cosines)] if tokens[i] != token][:5]
+        print(f"{token!r:9} is near", ", ".join(map(repr, nearest)))
+
+# %% [markdown]
+# The neighbours of " could" are other verbs of its kind, those of the full stop other ends of sentences, and those of "
+# Alice" are persons of the book: they all "said" something. (With `TINYMM_FAST=1` the training is too short for that.)
+# It is not meaning, it is company; yet it is the beginning of it.
+#
+# The same as a picture: the two directions in which the rows of 45 frequent words differ most. It shows only two
+# directions of sixteen, so some that are neighbours here are not neighbours in the table.
+
+# %%
+chosen = [i for i in np.argsort(-frequency) if tokens[i][0] == " " and tokens[i][1:].isalpha() and len(tokens[i]) > 3][:45]
+rows = units[chosen] - units[chosen].mean(axis=0)                    # (45, D)
+_, _, directions = np.linalg.svd(rows, full_matrices=False)          # (45 or D, D), the most important first
+places = rows @ directions[:2].T                                     # (45, 2)
+figure, axes = new_figure(8, 5)
+axes.scatter(*places.T, s=4, color="gray")
+for i, (across, up) in zip(chosen, places):
+    axes.annotate(tokens[i].strip(), (across, up), fontsize=9)
+axes.set_xticks([])
+axes.set_yticks([])
+show(figure, "04_neighbours")
+
+# %% [markdown]
+# ## Questions
+#
+# :::{dropdown} The vocabulary has 50,000 tokens, and a batch holds 1,000 tokens. How many rows of the gradient are not 0?
+# At most 1,000. That is why large systems store this gradient as a list of (row, gradient) instead of a table full of
+# zeros.
+# :::
+#
+# :::{dropdown} Merge ("a", "a") in "aaa". What comes out?
+# `aa a`: from left to right, and a letter that was used is used up.
+# :::
+#
+# :::{dropdown} Why must the merges be made in the order in which they were learned?
+# Later merges use the tokens of earlier ones; and where two merges want the same letter, the text was cut by the
+# earlier one when the later pair was counted. Another order would give other tokens than those that the model was
+# trained on.
+# :::
+#
+# :::{dropdown} Train the last model, with Adam, with the wrong scatter-add. The loss is nearly as low. Why?
+# Adam divides each entry by its usual size, so a row that always gets too short a gradient still takes steps of full
+# length. Its direction is that of a single occurrence instead of the sum. The optimizer hides the mistake; the gradient
+# check does not.
+# :::
+#
+# :::{dropdown} Count the letters in "strawberry": why is that hard for a language model?
+# It never sees the letters, only the ids of two or three tokens.
+# :::
+#
+# ## What you can now do
+#
+# You can train a byte-pair encoding and encode any word with it, say why an embedding is a linear layer, and bring its
+# gradient home. Now do the exercises in `lessons/04_tokens_embeddings/exercises.py`, and run `tinymm check 4`. The
+# library's tokenizer is `tinymm/data/bpe.py`; its embedding, whose scatter-add sorts the ids because that is faster
+# than `np.add.at`, is `tinymm/functional/embedding.py`.
+#
+# ## To read
+#
+# - Sennrich, Haddow and Birch 2016, *Neural Machine Translation of Rare Words with Subword Units*: byte-pair encoding for text.
+# - Bengio et al. 2003, *A Neural Probabilistic Language Model*: where learned tables of word vectors began. Mikolov et al. 2013, *Distributed Representations of Words and Phrases*.

@@ -1,0 +1,527 @@
+# %% [markdown]
+# # 11. Encoder and decoder
+#
+# **You will learn** how a model turns one text into another: teacher forcing and the shift, cross-attention with a gradient that goes two ways, why the encoder's
+# gradient is a sum over all decoder layers, what padding may not do, and greedy decoding. At the end your model translates number words it has never read.
+#
+# **You need** chapters 6 to 8 (attention, positions, the block), and cross-entropy from chapter 2. Chapter 9 helps, but you can do without it.
+#
+# **It takes** about twenty-five seconds to run, and less than 300 MB. The texts are number words, English and German, whose right translation can be computed.
+#
+# ## The picture
+#
+#     source   forty - seven                                             target
+#                   |                                                       |
+#          encoder blocks:                                      <end> sieben  und
+#          every word sees every word                                       |
+#                   |                                              decoder blocks:
+#                memory  ---- keys and values ---->   each word sees itself and the words before it,
+#               (B, S, D)                             and, by cross-attention, the whole memory
+#                                                                           |
+#                                                              sieben  und  vierzig       (then <end>)
+#
+# The **encoder** reads the whole source at once and makes one vector of each word: the **memory**. The **decoder** writes the target word by word. In each of its blocks
+# it looks at the memory (Vaswani et al. 2017, figure 1). $S$ is the length of the source, $T$ that of the target; they differ.
+
+# %%
+import os
+import time
+
+import numpy as np
+
+from tinymm import gradient_check
+from tinymm.data import Tokenizer, fact_pairs, number_pairs
+from tinymm.functional import attention_backward, attention_forward, cross_entropy_backward, cross_entropy_forward, sinusoidal_positions
+from tinymm.layers import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, TransformerBlock
+from tinymm.layers.attention import attention_weights
+from tinymm.learning.figures import new_figure, show
+from tinymm.training.optimizers import AdamW
+
+FAST = os.environ.get("TINYMM_FAST") == "1"
+rng = np.random.default_rng(11)
+
+train, held_out = number_pairs(8000, rng), number_pairs(500, rng, "validation")     # no number is in both
+tokenizer = Tokenizer.build([*train.sources, *train.targets])
+PAD, END = tokenizer.pad_id, tokenizer.end_id
+for source, target in list(zip(train.sources, train.targets))[47:8000:1600]:
+    print(f"{source}   ->   {target}")
+
+# %% [markdown]
+# German says the units before the tens: "seven and forty". So a translator cannot go word by word; it must know which word to read next.
+#
+# ## Teacher forcing, and the shift
+#
+# The probability of a whole text is a product: the first word, times the second given the first, and so on. With $x$ the source and $y$ the target,
+#
+# $$ P(y \mid x) = \prod_t P(y_t \mid y_1, \dots, y_{t-1},\, x), \qquad L = -\frac1T \sum_t \log P(y_t \mid y_1, \dots, y_{t-1},\, x) $$
+#
+# By hand: if the model gives the three words of a text the probabilities $0.5$, $0.25$ and $0.8$, the text has probability $0.1$, and the loss is
+# $(0.693 + 1.386 + 0.223) / 3 = 0.767$, a third of $-\log 0.1$.
+#
+# To compute all factors at once, the decoder reads **the right text**, not what it has written itself. That is **teacher forcing** (Williams and Zipser 1989). At each place it must
+# say the next word, so what it reads is what it must say, **shifted by one place to the right**. Something must stand in front: we take the token `<end>`, which also closes each text.
+#
+#     it reads     <end>   sieben   und      vierzig
+#     it says      sieben  und      vierzig  <end>
+#
+# The causal mask of chapter 6 is what makes this honest: without it, the decoder would see at its own input, one place further on, the word that it must say.
+
+# %%
+assert np.isclose(-np.log([0.5, 0.25, 0.8]).mean(), 0.7675, atol=1e-4)
+
+
+def padded(sequences):
+    table = np.full((len(sequences), max(map(len, sequences))), PAD)             # (B, L)
+    for row, ids in zip(table, sequences):
+        row[:len(ids)] = ids
+    return table
+
+
+def shift(texts):
+    """Padded texts (B, L) -> what the decoder reads, and what it must say, both (B, T) with T = L + 1."""
+    B, L = texts.shape
+    lengths = (texts != PAD).sum(axis=1)                                         # (B,)
+    target = np.concatenate([np.full((B, 1), END), texts], axis=1)               # (B, T)
+    labels = np.concatenate([texts, np.full((B, 1), PAD)], axis=1)               # (B, T)
+    labels[np.arange(B), lengths] = END
+    places = np.arange(L + 1)                                                    # (T,)
+    labels[places > lengths[:, None]] = -100                                     # the loss leaves these places out
+    return target, labels
+
+
+target, labels = shift(padded([tokenizer.encode("sieben und vierzig"), tokenizer.encode("neun")]))
+for name, table in (("reads", target), ("says ", labels)):
+    for row in table:
+        print(name, [tokenizer.tokens[i] if i >= 0 else "-" for i in row])
+# STOP: compare target and labels; each label is what the next place reads
+assert (target[0, 1:] == labels[0, :-1]).all() and (labels[1] == [tokenizer.id("neun"), END, -100, -100]).all()
+
+# %% [markdown]
+# ## Cross-attention, by pencil and paper
+#
+# In self-attention queries, keys and values come from one text. In **cross-attention** the queries come from the decoder, the keys and values from the memory:
+#
+# $$ Q = X W_Q, \qquad K = M W_K, \qquad V = M W_V, \qquad \mathrm{out} = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt D}\right) V\, W_O $$
+#
+# The weights are now a rectangle, $T \times S$: how much each word that is written takes from each word that was read.
+#
+# Let the memory hold two words, "forty" $= (1, 0)$ and "seven" $= (0, 1)$, let all four matrices be 1, and let the decoder ask with $q = (0, \sqrt2 \log 3)$. The scores are
+# $(0, \log 3)$, their exponentials $(1, 3)$, and the weights $(\tfrac14, \tfrac34)$: three quarters of "seven". The output is $(\tfrac14, \tfrac34)$.
+#
+# Now backward, with $d\mathrm{out} = (0, 1)$. What does "seven" get? Along the **value** $\tfrac34 (0, 1)$. Along the **key** first $ds = p\,(dp - \sum p\,dp)$: here $dp = (0, 1)$, the mean is $\tfrac34$,
+# so $ds = (-\tfrac{3}{16}, \tfrac{3}{16})$, and $dk = ds\, q / \sqrt2 = \pm\tfrac{3}{16} (0, \log 3)$. The memory is used twice, as key and as value, so **both are added**.
+
+# %%
+memory = np.array([[[1.0, 0.0], [0.0, 1.0]]])                                    # (B, S, D) = (1, 2, 2)
+q = np.array([[[0.0, np.sqrt(2) * np.log(3)]]])                                  # (B, T, D) = (1, 1, 2)
+out, cache = attention_forward(q, memory, memory)                                # (B, T, D)
+d_q, d_k, d_v = attention_backward(np.array([[[0.0, 1.0]]]), cache)
+d_memory = d_k + d_v                                                             # (B, S, D)
+# STOP: look at d_k and d_v; d_k pushes "forty" away and pulls "seven" nearer
+print("out     ", out.round(3).tolist())
+print("d_memory", d_memory.round(3).tolist())
+assert np.allclose(out, [[[1 / 4, 3 / 4]]])
+assert np.allclose(d_memory, [[[0, 1 / 4 - 3 / 16 * np.log(3)], [0, 3 / 4 + 3 / 16 * np.log(3)]]])
+
+# %% [markdown]
+# ## Forward and backward
+#
+# One head, to see every line; several heads are the reshape of chapter 7. `readable` is False where the source is padding: no word may look there.
+#
+# The backward walks back through F5 to F1. Each line is a product, so each gradient is one of the two rules of chapter 1. At the end there are **two** gradients of vectors:
+#
+# $$ dX = dQ\, W_Q^\top \qquad\qquad dM = dK\, W_K^\top + dV\, W_V^\top $$
+#
+# The first goes on down the decoder. The second leaves the decoder, and is how the encoder learns at all: it has no loss of its own.
+
+# %%
+def cross_forward(x, memory, W_q, W_k, W_v, W_o, readable):
+    q = x @ W_q                                                                  # (B, T, D)  F1
+    k = memory @ W_k                                                             # (B, S, D)  F2
+    v = memory @ W_v                                                             # (B, S, D)  F3
+    mixed, attention = attention_forward(q, k, v, readable[:, None, :])          # (B, T, D)  F4
+    out = mixed @ W_o                                                            # (B, T, D)  F5
+    return out, (x, memory, W_q, W_k, W_v, W_o, attention, mixed)
+
+
+def product_gradient(left, d_out):
+    """The gradient of W in left @ W, for any leading axes."""
+    return left.reshape(-1, left.shape[-1]).T @ d_out.reshape(-1, d_out.shape[-1])
+
+
+def cross_backward(d_out, cache):
+    x, memory, W_q, W_k, W_v, W_o, attention, mixed = cache
+    d_W_o = product_gradient(mixed, d_out)                                       # (D, D)     undoes F5
+    d_mixed = d_out @ W_o.T                                                      # (B, T, D)  undoes F5
+    d_q, d_k, d_v = attention_backward(d_mixed, attention)                       # (B, T|S, D)  undoes F4
+    # STOP: d_q has T rows, d_k and d_v have S rows
+    d_W_v = product_gradient(memory, d_v)                                        # (D, D)     undoes F3
+    d_W_k = product_gradient(memory, d_k)                                        # (D, D)     undoes F2
+    d_W_q = product_gradient(x, d_q)                                             # (D, D)     undoes F1
+    d_memory = d_k @ W_k.T + d_v @ W_v.T                                         # (B, S, D)  undoes F3 and F2: used twice
+    d_x = d_q @ W_q.T                                                            # (B, T, D)  undoes F1
+    return d_x, d_memory, d_W_q, d_W_k, d_W_v, d_W_o
+
+
+B, T, S, D = 2, 3, 5, 4
+readable = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)                    # (B, S)  the second source has two places of padding
+inputs = {"x": rng.normal(size=(B, T, D)), "memory": rng.normal(size=(B, S, D))}
+inputs |= {name: rng.normal(size=(D, D)) / 2 for name in ("W_q", "W_k", "W_v", "W_o")} | {"readable": readable}
+report = gradient_check(cross_forward, cross_backward, inputs, rng=rng)
+print(report)
+assert report.ok
+
+layer = MultiHeadAttention(D, 1, rng).astype(np.float64)                         # the library's layer with one head, and our matrices
+for part, name in ((layer.query, "W_q"), (layer.key, "W_k"), (layer.value, "W_v"), (layer.output, "W_o")):
+    part.weight.value[...] = inputs[name]
+out, cache = cross_forward(**inputs)
+expected, layer_cache = layer.forward(inputs["x"], inputs["memory"], mask=readable[:, None, None, :])
+d_out = rng.normal(size=out.shape)
+assert np.allclose(out, expected)
+assert all(np.allclose(mine, theirs) for mine, theirs in zip(cross_backward(d_out, cache), layer.backward(d_out, layer_cache)))
+d_memory = cross_backward(d_out, cache)[1]
+print("gradient at the padding of the second source:", d_memory[1, 3:].ravel())
+assert not d_memory[1, 3:].any()
+
+# %% [markdown]
+# ## Several layers: the gradients of the memory add up
+#
+# A decoder has several blocks, and **each looks at the same memory**. With two layers and their residual connections:
+#
+# $$ x_1 = x_0 + f_1(x_0, M), \qquad x_2 = x_1 + f_2(x_1, M) $$
+#
+# $M$ acts on $x_2$ in two ways: through $f_2$ directly, and through $f_1$, whose result then travels on. The chain rule adds up all ways:
+#
+# $$ dM = \frac{\partial f_2}{\partial M}^{\!\top} dx_2 + \frac{\partial f_1}{\partial M}^{\!\top} dx_1 $$
+#
+# So we walk back through the layers, and put each one's part on a heap.
+
+# %%
+def stack_forward(x, memory, W, readable):
+    """W (N, 4, D, D): the four matrices of each of N layers."""
+    caches = []
+    for layer in W:
+        y, cache = cross_forward(x, memory, *layer, readable)                    # (B, T, D)
+        x = x + y                                                                # (B, T, D)
+        caches.append(cache)
+    return x, caches
+
+
+def stack_backward(d_out, caches):
+    d_x, d_memory, d_W = d_out, 0, []
+    for cache in reversed(caches):
+        d_branch, d_part, *d_layer = cross_backward(d_x, cache)                  # (B, T, D), (B, S, D)
+        d_memory = d_memory + d_part                                             # (B, S, D)  every layer adds its part
+        d_x = d_x + d_branch                                                     # (B, T, D)  both arms of the residual connection
+        d_W.insert(0, d_layer)
+        # STOP: d_memory grows with every layer that we walk back through
+    return d_x, d_memory, np.array(d_W)
+
+
+stack = {"x": inputs["x"], "memory": inputs["memory"], "W": rng.normal(size=(3, 4, D, D)) / 2, "readable": readable}
+report = gradient_check(stack_forward, stack_backward, stack, rng=rng)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# **Break it:** keep the part of one layer only. It is a likely mistake, since it is just a `=` in place of a `+`. No shape is wrong, nothing crashes, and the decoder's own gradients stay right:
+
+# %%
+def stack_backward_overwriting(d_out, caches):
+    d_x, d_memory, d_W = d_out, 0, []
+    for cache in reversed(caches):
+        d_branch, d_memory, *d_layer = cross_backward(d_x, cache)                # overwrites what the later layers said
+        d_x = d_x + d_branch
+        d_W.insert(0, d_layer)
+    return d_x, d_memory, np.array(d_W)
+
+
+report = gradient_check(stack_forward, stack_backward_overwriting, stack, rng=rng)
+print(report)
+assert [row.name for row in report.rows if not row.ok] == ["memory"]
+
+# %% [markdown]
+# ## The model
+#
+# Everything else is there already: `TransformerBlock` is the block of chapter 8 with several heads, and with `fusion="cross"` it has a cross-attention between its self-attention and its feed-forward
+# part. (Its backward then returns two gradients, like ours.) One table serves the words of both languages. The two halves:
+
+# %%
+class Translator(Module):
+    def __init__(self, V, D, heads, layers, rng, source_positions=True):
+        self.D, self.source_positions = D, source_positions
+        self.words = Embedding(V, D, rng, D ** -0.5)
+        self.encoder = [TransformerBlock(D, heads, 4 * D, rng)]
+        self.decoder = [TransformerBlock(D, heads, 4 * D, rng, fusion="cross") for _ in range(layers)]
+        self.encoder_norm, self.decoder_norm = LayerNorm(D), LayerNorm(D)
+        self.head = Linear(D, V, rng)
+
+    def encode(self, source, readable):
+        x, words = self.words.forward(source)                                    # (B, S, D)  F1
+        x = x * self.D ** 0.5                                                    # (B, S, D)  F2  entries of order 1
+        if self.source_positions:
+            x = x + sinusoidal_positions(*x.shape[1:], x.dtype)                  # (B, S, D)  F3
+        blocks = []
+        for block in self.encoder:
+            x, cache = block.forward(x, mask=readable[:, None, None, :])         # (B, S, D)  F4  no query looks at padding
+            blocks.append(cache)
+        memory, norm = self.encoder_norm.forward(x)                              # (B, S, D)  F5
+        return memory, (words, blocks, norm)
+
+    def decode(self, memory, readable, target):
+        x, words = self.words.forward(target)                                    # (B, T, D)  F1
+        x = x * self.D ** 0.5 + sinusoidal_positions(target.shape[1], self.D, x.dtype)   # (B, T, D)  F2, F3
+        blocks = []
+        for block in self.decoder:
+            x, cache = block.forward(x, memory, causal=True, memory_mask=readable[:, None, None, :])   # (B, T, D)  F4
+            blocks.append(cache)
+        x, norm = self.decoder_norm.forward(x)                                   # (B, T, D)  F5
+        logits, head = self.head.forward(x)                                      # (B, T, V)  F6
+        return logits, (words, blocks, norm, head)
+
+    def decode_backward(self, d_logits, cache):
+        words, blocks, norm, head = cache
+        d_x = self.decoder_norm.backward(self.head.backward(d_logits, head), norm)   # (B, T, D)  undoes F6, F5
+        d_memory = 0
+        for block, block_cache in zip(reversed(self.decoder), reversed(blocks)):
+            d_x, d_part = block.backward(d_x, block_cache)                       # (B, T, D), (B, S, D)  undoes F4
+            d_memory = d_memory + d_part                                         # (B, S, D)  every block looked at it
+        self.words.backward(d_x * self.D ** 0.5, words)                          #            undoes F3, F2, F1
+        return d_memory
+
+    def encode_backward(self, d_memory, cache):
+        words, blocks, norm = cache
+        d_x = self.encoder_norm.backward(d_memory, norm)                         # (B, S, D)  undoes F5
+        for block, block_cache in zip(reversed(self.encoder), reversed(blocks)):
+            d_x = block.backward(d_x, block_cache)                               # (B, S, D)  undoes F4
+        self.words.backward(d_x * self.D ** 0.5, words)                          #            undoes F3, F2, F1: the same table again
+
+# %% [markdown]
+# Is the whole of it right? The checker moves entries of the table of words, which stands at the far ends of both halves, and of the decoder's first block. The layers add their gradients to `parameter.grad`,
+# so we read them there.
+
+# %%
+small = Translator(8, 4, 2, 2, rng).astype(np.float64)
+some_source = np.array([[6, 7, 6, 3], [7, 3, PAD, PAD]])                         # (B, S)
+some_target = np.array([[END, 6, 3], [END, 7, PAD]])                             # (B, T)
+
+
+def small_forward(words, key):
+    small.words.weight.value, small.decoder[0].cross_attention.sublayer.key.weight.value = words, key
+    memory, encoder = small.encode(some_source, some_source != PAD)              # (B, S, D)
+    logits, decoder = small.decode(memory, some_source != PAD, some_target)      # (B, T, V)
+    return logits, (encoder, decoder)
+
+
+def small_backward(d_logits, cache):
+    small.zero_grad()
+    small.encode_backward(small.decode_backward(d_logits, cache[1]), cache[0])
+    return small.words.weight.grad, small.decoder[0].cross_attention.sublayer.key.weight.grad
+
+
+report = gradient_check(small_forward, small_backward, {"words": small.words.weight.value,
+                        "key": small.decoder[0].cross_attention.sublayer.key.weight.value}, rng=rng)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# ## Training
+#
+# Each step reads 64 pairs, says all words of all targets at once, and goes both halves back. (`AdamW` is chapter 3.)
+
+# %%
+sources, targets = ([tokenizer.encode(text) for text in texts] for texts in (train.sources, train.targets))
+held_out_sources = padded([tokenizer.encode(text) for text in held_out.sources])   # (500, S)
+
+
+def fit(model, steps, rate=5e-3):
+    optimizer, losses = AdamW(model, beta2=0.98), []
+    for step in range(steps):
+        rows = np.random.default_rng([11, step]).integers(len(sources), size=64)
+        source, (target, labels) = padded([sources[i] for i in rows]), shift(padded([targets[i] for i in rows]))
+        memory, encoder = model.encode(source, source != PAD)                    # (B, S, D)
+        logits, decoder = model.decode(memory, source != PAD, target)            # (B, T, V)
+        loss, cache = cross_entropy_forward(logits, labels)
+        optimizer.zero_grad()
+        d_memory = model.decode_backward(cross_entropy_backward(1.0, cache), decoder)   # (B, S, D)
+        # STOP: d_memory is all that the encoder ever hears of the loss
+        model.encode_backward(d_memory, encoder)
+        optimizer.step(rate * min(1, (step + 1) / 50) * (1 - step / steps))
+        losses.append(float(loss))
+    return losses
+
+
+V, steps = len(tokenizer), 40 if FAST else 400
+start = time.perf_counter()
+translator = Translator(V, 48, 4, 2, np.random.default_rng(1))
+losses = fit(translator, steps)
+print(f"{sum(p.value.size for p in translator.parameters()):,} weights, {steps} steps in {time.perf_counter() - start:.0f} s; "
+      f"loss {losses[0]:.2f} (log V is {np.log(V):.2f}) -> {losses[-1]:.3f}")
+
+# %% [markdown]
+# ## Greedy decoding
+#
+# Now nobody gives the right text. The model begins with `<end>`, takes the likeliest word, **reads its own word**, and so on until it says `<end>`. The source is encoded once; the decoder runs once for each word.
+# Taking the likeliest word each time is called **greedy**; it need not find the likeliest text (chapter 15 looks further ahead, with beams).
+
+# %%
+def greedy(model, source, longest=12, readable=None):
+    readable = source != PAD if readable is None else readable                   # (B, S)
+    memory, _ = model.encode(source, readable)                                   # (B, S, D)
+    text = np.full((len(source), 1), END)                                        # (B, 1)
+    done = np.zeros(len(source), bool)                                           # (B,)
+    while not done.all() and text.shape[1] <= longest:
+        logits, _ = model.decode(memory, readable, text)                         # (B, T, V)
+        following = logits[:, -1].argmax(axis=-1)                                # (B,)  only the last place is new
+        following[done] = PAD                                                    # a finished text stays finished
+        # STOP: look at [tokenizer.tokens[i] for i in following]
+        text = np.concatenate([text, following[:, None]], axis=1)                # (B, T + 1)
+        done |= following == END
+    return [tokenizer.decode(row) for row in text[:, 1:]]
+
+
+def by_digits(written):
+    """How many of the held-out numbers of 3, 4, 5 and 6 digits are exactly right."""
+    right = np.array([text == target for text, target in zip(written, held_out.targets)])
+    return {kind: right[np.array(held_out.kinds) == kind].mean() for kind in sorted(set(held_out.kinds))} | {"all": right.mean()}
+
+
+written = greedy(translator, held_out_sources)
+for i in range(4):
+    print(f"{held_out.sources[i]}\n    -> {written[i]}   {'right' if written[i] == held_out.targets[i] else 'WRONG: ' + held_out.targets[i]}")
+scores = by_digits(written)
+print({kind: f"{share:.1%}" for kind, share in scores.items()})
+assert FAST or scores["all"] > 0.95
+
+# %% [markdown]
+# None of these numbers was in the training.
+#
+# ## The alignment
+#
+# Where did the decoder look while it wrote? The weights of the cross-attention say it: each row is a word that is written, each column a word that was read. Bahdanau et al. 2015 drew the first such picture.
+
+# %%
+text = "five hundred and twelve thousand and forty-seven"      # 512,047 is not in the training either
+source = np.array([tokenizer.encode(text)])                                      # (1, S)
+answer = greedy(translator, source)[0]
+said = [*tokenizer.encode(answer), END]                                          # (T,)
+memory, _ = translator.encode(source, source != PAD)
+_, (_, blocks, _, _) = translator.decode(memory, source != PAD, np.array([[END, *said[:-1]]]))
+maps = [attention_weights(block.cross_attention.sublayer)[0].mean(axis=0) for block in blocks]   # (T, S) each, mean over the heads
+figure, panels = new_figure(10, 5, 1, 2)
+for number, (axes, weights) in enumerate(zip(panels, maps), 1):
+    axes.imshow(weights, vmin=0, vmax=1, cmap="Blues")
+    axes.set_xticks(range(source.shape[1]), [tokenizer.tokens[i] for i in source[0]], rotation=60, ha="right")
+    axes.set_yticks(range(len(said)), [tokenizer.tokens[i] for i in said])
+    axes.set_title(f"decoder block {number}")
+    axes.set_xlabel("read")
+panels[0].set_ylabel("written")
+show(figure, "11_alignment")
+print(text, "->", answer)
+assert np.allclose([weights.sum(axis=1) for weights in maps], 1, atol=1e-5)
+
+# %% [markdown]
+# In the lower right corner the order turns round: "sieben" is written while "seven" is read, then "und" at the hyphen, then "vierzig" at "forty". Nobody told the model which word belongs to which; the loss
+# of the next word was enough. (With `TINYMM_FAST=1` the training is too short for that.)
+#
+# Do not read too much into such pictures: the memory's vector of "seven" has already looked at its neighbours, in the encoder. A weight says where something was taken, not what.
+#
+# ## Break it: no positions in the source
+#
+# Chapter 7 said that attention sees a set. Take the source's positions away, and train again. The decoder still knows its own places. What can be lost?
+
+# %%
+without = Translator(V, 48, 4, 2, np.random.default_rng(1), source_positions=False)
+broken_losses = fit(without, steps)
+broken_scores = by_digits(greedy(without, held_out_sources))
+figure, (left, right) = new_figure(9, 3.2, 1, 2)
+for place, (label, curve, shares) in enumerate((("with positions", losses, scores), ("without", broken_losses, broken_scores))):
+    left.semilogy(curve, label=label)
+    right.bar(np.arange(5) + 0.4 * place - 0.2, shares.values(), 0.4, label=label)
+left.set_xlabel("step")
+left.set_ylabel("loss")
+left.legend(frameon=False)
+right.set_xticks(range(5), shares)
+right.set_ylabel("exactly right")
+show(figure, "11_positions")
+for text in ("three hundred and five", "five hundred and three"):
+    print(f"{text}:", *(f"{greedy(model, np.array([tokenizer.encode(text)]))[0]!r}" for model in (translator, without)), sep="  ")
+memory = [without.encode(np.array([tokenizer.encode(text)]), np.ones((1, 5), bool))[0] for text in ("three hundred and five x", "five hundred and three x")]
+# STOP: the two memories hold the same vectors, in another order
+assert np.allclose(np.sort(memory[0], axis=1), np.sort(memory[1], axis=1), atol=1e-4)
+assert FAST or broken_scores["6 digits"] < 0.5
+
+# %% [markdown]
+# "three hundred and five" and "five hundred and three" are the same set of words, so the model without positions must write the same for both. It knows all the words, and guesses their order.
+#
+# ## Break it: no padding mask
+#
+# A batch is a rectangle, so short sources are filled up with `<pad>`. What a text becomes may not depend on who is next to it in the batch. We take the 200 shortest held-out texts, add more and more padding, and translate
+# them with the mask and without it (all places readable).
+
+# %%
+shortest = np.argsort([len(tokenizer.encode(text)) for text in held_out.sources], kind="stable")[:200]
+table = padded([tokenizer.encode(held_out.sources[i]) for i in shortest])        # (200, S)
+exact = {"with the mask": [], "without": []}
+paddings = [0, 2, 4] if FAST else [0, 1, 2, 3, 4, 6, 8]
+for extra in paddings:
+    longer = np.pad(table, ((0, 0), (0, extra)), constant_values=PAD)            # (200, S + extra)
+    for label, readable in (("with the mask", longer != PAD), ("without", np.ones(longer.shape, bool))):
+        written = greedy(translator, longer, readable=readable)
+        exact[label].append(np.mean([text == held_out.targets[i] for text, i in zip(written, shortest)]))
+figure, axes = new_figure(5, 3)
+for label, shares in exact.items():
+    axes.plot(paddings, shares, "o-", label=label)
+axes.set_xlabel("further places of padding")
+axes.set_ylabel("exactly right")
+axes.set_ylim(0, 1.05)
+axes.legend(frameon=False)
+show(figure, "11_padding")
+assert len(set(exact["with the mask"])) == 1 and (FAST or exact["without"][-1] < 0.5 * exact["with the mask"][-1])
+
+# %% [markdown]
+# With the mask the padding changes nothing at all. The target needs no mask for its padding: it stands behind the text, where the causal mask hides it already, and the label $-100$ leaves its own logits out of the loss.
+#
+# ## The same model summarises
+#
+# Nothing above knows that it is about numbers. Give it other pairs, and it does other work: here the source is a heap of facts in any order, and the target the one sentence that sums them up.
+
+# %%
+facts = fact_pairs(3, rng)
+for source, target in zip(facts.sources, facts.targets):
+    print(f"{source}\n    -> {target}")
+
+# %% [markdown]
+# `tinymm train encoder_decoder --data facts` trains the library's model on them (`tinymm/models/encoder_decoder.py`, the two halves above with a few more options); `--data dates` makes `1987-03-03` of "Tuesday, March 3rd, 1987".
+#
+# ## Questions
+#
+# :::{dropdown} Why does the decoder not simply copy the label, which it reads one place later?
+# It may not see that place: the causal mask hides it. Without the mask the loss would fall to almost nothing, and the model could write nothing (chapter 9 tries it).
+# :::
+#
+# :::{dropdown} Reading the right text, the model finds each next word of the target the likeliest one. Will greedy decoding write the target exactly?
+# Yes. Its first word is right, so it reads the right word, so its second is right, and so on. That is why a validation needs only one forward pass in place of one for each word.
+# :::
+#
+# :::{dropdown} And when it makes a mistake?
+# Then it reads something that it never met in training, where all texts were right; mistakes can pull further mistakes after them. It is called exposure bias (Ranzato et al. 2016).
+# :::
+#
+# :::{dropdown} Put the mistake of the overwritten `d_memory` into `decode_backward`, and train. What do you expect?
+# Try it: the model learns nearly as well. The encoder still hears one layer, and all the other gradients are right. That is the trouble with such mistakes: only a gradient check finds them.
+# :::
+#
+# :::{dropdown} How many dot products of queries with keys does a block of the decoder compute, for a source of 1,000 words and a target of 10?
+# $10 \cdot 10$ in the self-attention and $10 \cdot 1000$ in the cross-attention; the encoder needs $1000 \cdot 1000$ in each of its blocks, but only once for the whole target.
+# :::
+#
+# ## What you can now do
+#
+# You can build a model that turns one text into another, bring the gradient home along both ways, and look at what it read. In chapters 14 and 15 the memory will hold an image, and the decoder will
+# hardly notice. Now do `lessons/11_encoder_decoder/exercises.py`, and run `tinymm check 11`.
+#
+# ## To read
+#
+# - Vaswani et al. 2017, *Attention Is All You Need*. Sutskever, Vinyals and Le 2014, *Sequence to Sequence Learning with Neural Networks*: the idea, with an LSTM (chapter 5).
+# - Bahdanau, Cho and Bengio 2015, *Neural Machine Translation by Jointly Learning to Align and Translate*.

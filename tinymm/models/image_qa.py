@@ -1,0 +1,104 @@
+"""Extractive question answering about an image: the answer stands in the question, and the image says where.
+
+    is the circle red or blue ?                     -> blue
+    do you see a red star or a green star ?         -> a green star
+    is the heart to the left or to the right of the cross ?   -> to the left
+
+    image  --residual CNN-->  image tokens (N, D) ------.
+                                                        |
+    <cls> is the circle red or blue ?  --BERT with cross-attention-->  (T, D)  --dense-->  start and end logits (T, 2)
+
+As in BERT's reading comprehension (Devlin et al. 2019, section 4.2) two scores say of each word whether the answer begins and
+whether it ends there; the answer is the best pair start <= end. There the text holds the answer; here it holds both
+choices, and only the image tells them apart. The model can so answer with words that never were a class, only a choice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymm.data.bucketing import pad_sentences
+from tinymm.data.images import ImageSource
+from tinymm.data.tokenizer import Tokenizer
+from tinymm.functional.span import best_span
+from tinymm.layers import Linear, Module
+from tinymm.layers.module import Array
+from tinymm.models.asking import pair_questions
+from tinymm.models.bert import text_tokenizer
+from tinymm.models.multimodal_bert import ImageTextCache, ImageTextConfig, ImageTextEncoder, question_ids
+
+
+@dataclass(frozen=True)
+class ImageQAConfig(ImageTextConfig):
+    """Everything that fixes the shapes of the model; saved beside its weights."""
+
+
+class ImageQACache(NamedTuple):
+    encoder: ImageTextCache
+    head: tuple
+
+
+class ImageQA(Module):
+    """See the head of this file. `tokenizer` is set by whoever trains or loads the model."""
+
+    tokenizer: Tokenizer | None = None
+
+    def __init__(self, config: ImageQAConfig, rng: np.random.Generator):
+        self.config = config
+        self.encoder = ImageTextEncoder(config, rng)
+        self.head = Linear(config.d_model, 2, rng)
+
+    # ---- the equations ----------------------------------------------------------------------------------------------
+
+    def forward(self, images: Array, ids: NDArray[np.integer], image_index: NDArray[np.integer] | None = None, *,
+                training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, ImageQACache]:
+        """Questions ids (R, T), each begun by <cls>, about images (B, H, W, 3) -> logits (R, T, 2): does the answer begin, end here?
+
+        The arguments are those of `ImageTextEncoder.forward`. The logits at <cls> and at padding mean nothing (`may_answer`).
+        """
+        x, encoder = self.encoder.forward(images, ids, image_index, training=training, rng=rng)      # (R, T, D)  F1
+        logits, head = self.head.forward(x)                                                          # (R, T, 2)  F2
+        return logits, ImageQACache(encoder, head)
+
+    def backward(self, d_logits: Array, cache: ImageQACache, input_gradient: bool = True) -> Array | None:
+        """d_logits (R, T, 2) -> d_images (B, H, W, 3), or None without input_gradient; adds the gradients of all parameters."""
+        d_x = self.head.backward(d_logits, cache.head)                                               # (R, T, D)  undoes F2
+        return self.encoder.backward(d_x, cache.encoder, input_gradient)                             # (B, H, W, 3)  undoes F1
+
+    # ---- what it is for ---------------------------------------------------------------------------------------------
+
+    def answer(self, images: ImageSource | Sequence[ImageSource], questions: str | Sequence[str]) -> str | list[str]:
+        """The words of the question that answer it.
+
+        One image and one question give a string. Lists give a list: question i is about image i; one image serves
+        all questions, and one question is put to all images. Images are paths, PIL images or uint8 arrays (H, W, 3).
+
+        Raises:
+            UserError: an empty question, a word the model has never seen, a file that is no image.
+        """
+        asked = pair_questions(images, questions)
+        ids = [question_ids(self, question) for question in asked.questions]
+        spans = self.find(self.encoder.load(asked.images), pad_sentences(ids), asked.image_index)
+        tokenizer = text_tokenizer(self)
+        answers = [tokenizer.decode(row[first:last + 1]) for row, (first, last) in zip(ids, spans.tolist())]
+        return answers[0] if asked.single else answers
+
+    def find(self, images: NDArray[np.uint8], ids: NDArray[np.integer], image_index: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The first and the last place of the answer in each of the questions ids (R, T): (R, 2)."""
+        logits, _ = self.head.forward(self.encoder.read(images, ids, image_index))                   # (R, T, 2)
+        return best_span(logits, may_answer(ids))
+
+    def attention_to_image(self, image: ImageSource, question: str) -> tuple[list[str], Array]:
+        """Where <cls> and each word of the question look: these tokens, and weights (tokens, grid, grid), mean over layers and heads."""
+        ids = question_ids(self, question)
+        return [text_tokenizer(self).tokens[token] for token in ids], self.encoder.look(self.encoder.load([image])[0], ids)
+
+
+def may_answer(ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which places of the questions ids (R, T) may be part of an answer: their words, not <cls> and no padding."""
+    allowed = ids != Tokenizer.pad_id                                                                # (R, T)
+    allowed[:, 0] = False
+    return allowed
