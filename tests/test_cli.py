@@ -133,7 +133,7 @@ def test_evaluate_prints_and_writes_the_figures(run, capsys, monkeypatch):
     figures = json.loads((run / "evaluation.json").read_text())["figures"]
     assert f"{figures['majority_exact']:.2%}" in out
     wrong = round(40 * (1 - figures["questions_exact"]))                  # three steps do not make it faultless
-    assert f"Mistakes, test questions: the first 12 of {wrong}" in titles
+    assert f"Mistakes. Test questions of easy-VQA: the first 12 of {wrong}" in titles
     assert (run / "pictures" / "mistakes.png").exists()
 
 

@@ -21,7 +21,8 @@ class System(NamedTuple):
 SYSTEMS: dict[str, System] = {
     "text_image": System(
         "tinymm.models.text_image", "TextImageConfig", "TextImageModel",
-        "answers questions about an image and describes images, in one model", "easy-VQA, drawn scenes"),
+        "answers questions about an image and describes images, in one model", "easy-VQA, drawn scenes",
+        ("both", "all", "questions", "captions", "matching")),
     "lstm": System(
         "tinymm.models.lstm", "LSTMConfig", "LSTMModel",
         "reads a sentence word by word and tells whether it is positive", "review sentences rated by people"),

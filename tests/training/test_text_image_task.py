@@ -68,14 +68,6 @@ def test_a_limited_evaluation_uses_an_even_spread():
     assert [len(text_image.spread_scenes(task.tests.seen, limit)) for limit in (2, 100)] == [2, 6]
 
 
-def test_a_task_for_questions_or_for_captions_alone():
-    for changes, names in (({"scenes": 0}, {"questions_exact"}),
-                           ({"question_images": 0}, {"captions_seen_exact", "captions_unseen_exact"})):
-        task = tiny_task.make_task(replace(tiny_task.RECIPE, batch=replace(tiny_task.RECIPE.batch, **changes)))
-        assert np.isfinite(task.step(task.batch(0), np.random.default_rng(0))["loss"])
-        assert task.evaluate().keys() == names
-
-
 def test_the_full_evaluation_with_its_baselines_and_examples():
     task = tiny_task.make_task()
     overfit(task)
@@ -171,3 +163,28 @@ def test_the_two_losses_are_weighed_and_the_gradient_is_that_of_their_sum():
         logits, _ = task.model.forward(images, batch.ids, batch.image_index, training=True)
         there.append(sum(part.weight * part.loss for part in task.losses(logits, batch)))
     assert weight.grad[2, 5] == pytest.approx((there[0] - there[1]) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("data, names, losses", [
+    ("all", {"questions_exact", "captions_seen_exact", "captions_unseen_exact", "matching_seen_exact", "matching_unseen_exact"},
+     {"questions_loss", "captions_loss", "matching_loss"}),
+    ("matching", {"matching_seen_exact", "matching_unseen_exact"}, set()),
+    ("questions", {"questions_exact"}, set()),
+])
+def test_each_choice_of_tasks_trains_and_tests_just_these(data, names, losses, tmp_path):
+    recipe = Recipe.for_data(data)
+    model = replace(recipe.model, channels=(4, 6), strides=(4, 4), d_model=8, n_heads=2, n_layers=1, d_ff=8)
+    batch = replace(recipe.batch, question_images=min(4, recipe.batch.question_images), scenes=min(5, recipe.batch.scenes))
+    task = text_image.prepare(replace(recipe, model=model, batch=batch, training_scenes=20), test_scenes=10)
+    task.tests = replace(task.tests, questions=task.tests.questions and text_image.spread_questions(task.tests.questions, 10))
+    values = task.step(task.batch(0), np.random.default_rng(0))
+    assert np.isfinite(values["loss"]) and {name for name in values if name.endswith("_loss")} == losses
+    assert sum(weight for _, _, weight in task.parts(task.batch(0))) == pytest.approx(1)
+    assert task.evaluate(limit=6).keys() == names
+    result = evaluate(task.model, task.tests, task.tests.questions)
+    assert result.figures.keys() == names | ({"blank_image_exact", "majority_exact"} if "questions_exact" in names else set())
+    run = tiny_task.make_run(tmp_path / "run", task)
+    run.metrics.write_text("step,loss\n1,2.0\n")
+    pictures = {path.name for path in text_image.draw(run, task)}
+    assert pictures == {"curves.png", "attention.png", *(f"{name.split('_')[0]}.png" for name in names)}
+    assert Recipe.of_run(RunFolder.open(run.path)).batch == task.recipe.batch

@@ -105,17 +105,13 @@ class TorchStep:
         self.clip = training.clip
         self.images, self.ids, self.labels, self.index = (
             torch.from_numpy(a) for a in (batch.images, batch.ids, batch.labels, batch.image_index))
-        self.split = int((batch.ids[:, 0] == task.model.tokenizer.question_id).sum())
-        self.caption_weight = task.recipe.caption_weight
+        self.parts = task.parts(batch)
 
     def loss(self) -> tuple[torch.Tensor, torch.Tensor]:
         images = (self.images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=self.layout)
         logits = self.model(images, self.ids, self.index)
-        parts = [(slice(0, self.split), 1.0), (slice(self.split, None), self.caption_weight)]
-        parts = [(part, weight) for part, weight in parts if len(self.ids[part])]
-        total = sum(weight / sum(w for _, w in parts)
-                    * F.cross_entropy(logits[part].flatten(0, 1), self.labels[part].flatten(), ignore_index=IGNORE)
-                    for part, weight in parts)
+        total = sum(weight * F.cross_entropy(logits[rows].flatten(0, 1), self.labels[rows].flatten(), ignore_index=IGNORE)
+                    for _, rows, weight in self.parts)
         return total, logits
 
     def gradients(self) -> float:

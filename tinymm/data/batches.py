@@ -1,4 +1,4 @@
-"""Batches for training: questions about easy-VQA's images, and captions of scenes, in one batch.
+"""Batches for training: questions about easy-VQA's images, captions of scenes, and statements about them, in one batch.
 
 `TrainingBatches.batch(step)` depends on nothing but the seed and the step, so a training that is resumed at step s sees
 what an unbroken one would have seen. Each image comes once, however many of the batch's texts are about it: the image
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymm.data.easy_vqa import QuestionSet
+from tinymm.data.matching import state
 from tinymm.data.scenes import SceneList, SceneSet
 from tinymm.data.tokenizer import SPECIAL_TOKENS, Tokenizer
 
@@ -30,6 +31,7 @@ class Batch:
     ids: NDArray[np.int64]            # (R, T)  the text as the model reads it, padded with <pad>
     labels: NDArray[np.int64]         # (R, T)  the token that comes next; IGNORE on the prompt and the padding
     image_index: NDArray[np.int64]    # (R,)    text r is about images[image_index[r]]
+    parts: tuple[tuple[str, int], ...] = ()    # the kinds of text, in the order of the rows, and how many of each
 
 
 def token_table(texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,7 +80,9 @@ class BatchSettings:
 
     question_images: int = 64       # images of easy-VQA in a batch
     questions_per_image: int = 4
-    scenes: int = 32                # scenes in a batch, with one caption each
+    scenes: int = 32                # scenes in a batch
+    captions: bool = True           # each scene has its caption
+    matching: bool = False          # each scene has a statement that is true or false (`tinymm.data.matching`)
     open_question_weight: float = 4.0   # how much rather a question is drawn that yes or no does not answer
     word_dropout: float = 0.3       # how many of a caption's words the model does not get to read (they become <unk>)
     max_shift: int = 8              # easy-VQA's images are moved by up to this many pixels
@@ -148,6 +152,7 @@ class TrainingBatches:
         Raises:
             ValueError: a set is smaller than its share of one batch, a share is given for a set that is not, or a
                 setting is out of its range.
+            TypeError: matching with scenes that are drawn already: a statement is made from the shapes.
         """
         if not 0 <= settings.word_dropout <= 1:
             raise ValueError(f"word_dropout must be from 0 to 1, got {settings.word_dropout}")
@@ -155,7 +160,11 @@ class TrainingBatches:
             raise ValueError(f"open_question_weight must be above 0, got {settings.open_question_weight}")
         if settings.question_images + settings.scenes < 1:
             raise ValueError("a batch needs at least one image, got question_images=0 and scenes=0")
-        self.settings, self.seed = settings, seed
+        if settings.scenes and not (settings.captions or settings.matching):
+            raise ValueError("scenes need captions, matching or both; set scenes=0 to train without them")
+        if settings.scenes and settings.matching and not isinstance(scenes, SceneList):
+            raise TypeError(f"matching needs a SceneList, got {type(scenes).__name__}")
+        self.settings, self.seed, self._tokenizer = settings, seed, tokenizer
         self._scenes = scenes
         for name, data, share in (
             ("question images", None if questions is None else questions.images, settings.question_images), ("scenes", scenes, settings.scenes),
@@ -170,7 +179,7 @@ class TrainingBatches:
                     texts[pair] = (tokenizer.question_prompt(pair[0]), _continuation(pair[1], tokenizer))
             self._questions = token_table([texts[pair] for pair in zip(questions.questions, questions.answers)])
             self._draw = QuestionDraw(questions, seed, settings)
-        if scenes is not None:
+        if scenes is not None and settings.captions:
             prompt = tokenizer.caption_prompt()
             captions = scenes.captions + scenes.mirrored_captions
             # Scene i is in row i, its mirror image in row N + i.
@@ -180,20 +189,35 @@ class TrainingBatches:
         """The batch of a step, the same whenever it is asked for."""
         settings = self.settings
         rng = np.random.default_rng([self.seed, step, _AUGMENTATION])
-        pictures, tables, image_index = [], [], []
+        pictures, parts, tables, image_index = [], [], [], []
         if settings.question_images:
             images, rows, index = self._draw.draw(step, rng)
             pictures.append(images)
+            parts.append(("questions", len(rows)))
             tables.append([table[rows] for table in self._questions])
             image_index.append(index)
         if settings.scenes:
             chosen = draw_rows(self.seed, _SCENE_ORDER, step, len(self._scenes), settings.scenes)
             mirrored = rng.random(settings.scenes) < (0.5 if settings.mirror else 0)
             pictures.append(self._scenes.pictures(chosen, mirrored))
-            ids, labels = (table[chosen + mirrored * len(self._scenes)] for table in self._captions)
-            tables.append([self._with_gaps(ids, rng), labels])
-            image_index.append(settings.question_images + np.arange(settings.scenes))
-        return Batch(np.concatenate(pictures), *_stack(tables), np.concatenate(image_index))
+            index = settings.question_images + np.arange(settings.scenes)
+            if settings.captions:
+                ids, labels = (table[chosen + mirrored * len(self._scenes)] for table in self._captions)
+                parts.append(("captions", len(ids)))
+                tables.append([self._with_gaps(ids, rng), labels])
+                image_index.append(index)
+            if settings.matching:
+                parts.append(("matching", len(chosen)))
+                tables.append(list(token_table(self._statements(chosen, mirrored, rng))))
+                image_index.append(index)
+        return Batch(np.concatenate(pictures), *_stack(tables), np.concatenate(image_index), tuple(parts))
+
+    def _statements(self, chosen: NDArray[np.int64], mirrored: NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
+        """About each scene as it is shown one statement, half of them true: new ones each time, so none can be learned by heart."""
+        scenes = [self._scenes.scenes[row] for row in chosen.tolist()]
+        shown = [scene.mirrored() if flip else scene for scene, flip in zip(scenes, mirrored.tolist())]
+        asked = [state(scene.shapes, bool(rng.random() < 0.5), rng) for scene in shown]
+        return [(self._tokenizer.question_prompt(statement), _continuation(answer, self._tokenizer)) for statement, answer in asked]
 
     def _with_gaps(self, ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """Captions as they are read, some words hidden: what comes next must then be seen in the picture.

@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from tinymm.models.text_image import TextImageModel
     from tinymm.training.text_image import Evaluation, TestSets
 
-QUESTIONS = "Test questions of easy-VQA"
-CAPTIONS = {
+TITLES = {
+    "questions": "Test questions of easy-VQA",
+    "matching_seen": "Does the text match the scene? Pairs of colour and shape seen in training",
+    "matching_unseen": "Does the text match the scene? With a pair never seen together",
     "captions_seen": "Captions of test scenes: pairs of colour and shape seen in training",
     "captions_unseen": "Captions of test scenes: with a pair never seen together",
 }
-MISTAKES = {
-    "questions": "Mistakes, test questions",
-    "captions_seen": "Mistakes, captions with pairs of colour and shape seen in training",
-    "captions_unseen": "Mistakes, captions with a pair never seen together",
-}
+SHEETS = {"questions": ("questions",), "matching": ("matching_seen", "matching_unseen"), "captions": ("captions_seen", "captions_unseen")}
 ATTENTION = "Where the model looked for each word"
 
 
@@ -38,18 +36,23 @@ def draw_run(run: RunFolder, model: "TextImageModel", tests: "TestSets", count: 
     """The pictures of a training: curves, answers and captions on test images, and where the model looked."""
     from tinymm.training import text_image
 
-    questions = text_image.spread_questions(tests.questions, count)
-    images = [questions.images[i] for i in questions.image_index]
-    answers = text_image.answer_questions(model, questions)
-    examples = {"questions": list(map(Example, images, questions.questions, answers, questions.answers))}
-    for part, scenes in (("captions_seen", tests.seen), ("captions_unseen", tests.unseen)):
+    examples = {}
+    for part, questions in tests.asked.items():
+        questions = text_image.spread_questions(questions, count)
+        images = [questions.images[i] for i in questions.image_index]
+        answers = text_image.answer_questions(model, questions)
+        examples[part] = list(map(Example, images, questions.questions, answers, questions.answers))
+    for part, scenes in tests.captioned.items():
         scenes = text_image.spread_scenes(scenes, 2 * count // 3)
         captions = text_image.caption_scenes(model, scenes)
         examples[part] = list(map(Example, scenes.images, [""] * len(scenes), captions, scenes.captions))
-    of_each_kind = {text_image.kind_of_answer(example.expected): example for example in reversed(examples["questions"])}
-    looks = [look(model, example.image, example.question) for example in of_each_kind.values()]
-    shortest, *_, longest = sorted(examples["captions_unseen"], key=lambda example: len(example.expected))
-    looks += [look(model, shortest.image), look(model, longest.image)]
+    looks = []
+    for part in tests.asked:
+        kinds = {text_image.kind_of_answer(example.expected): example for example in reversed(examples[part])}
+        looks += [look(model, example.image, example.question) for example in kinds.values()]
+    if tests.unseen is not None:
+        shortest, *_, longest = sorted(examples["captions_unseen"], key=lambda example: len(example.expected))
+        looks += [look(model, shortest.image), look(model, longest.image)]
     return [
         draw_curves(run.metrics, run.pictures / "curves.png"),
         *_draw_sheets(run, examples),
@@ -61,14 +64,14 @@ def draw_evaluation(run: RunFolder, result: "Evaluation", count: int = 18) -> li
     """The pictures of `tinymm evaluate`: a sample of everything, and the first mistakes, if there are any."""
     shown = {}
     for part, examples in result.examples.items():
-        wanted = min(len(examples), count if part == "questions" else 2 * count // 3)
+        wanted = min(len(examples), 2 * count // 3 if part.startswith("captions") else count)
         shown[part] = [examples[i * len(examples) // wanted] for i in range(wanted)]
     pictures = _draw_sheets(run, shown)
     mistakes = {}
     for part, wrong in result.errors.items():
         if wrong:
             total = sum(round((1 - share) * count) for share, count in result.by_kind[part].values())
-            mistakes[f"{MISTAKES[part]}: the first {len(wrong[:12])} of {total:,}"] = wrong[:12]
+            mistakes[f"Mistakes. {TITLES[part]}: the first {len(wrong[:12])} of {total:,}"] = wrong[:12]
     if mistakes:
         pictures.append(draw_examples(mistakes, run.pictures / "mistakes.png", count_right=False))
     else:
@@ -77,9 +80,6 @@ def draw_evaluation(run: RunFolder, result: "Evaluation", count: int = 18) -> li
 
 
 def _draw_sheets(run: RunFolder, examples: Mapping[str, Sequence[Example]]) -> list[Path]:
-    """questions.png and captions.png."""
-    captions = {title: examples[part] for part, title in CAPTIONS.items() if part in examples}
-    return [
-        draw_examples({QUESTIONS: examples.get("questions", [])}, run.pictures / "questions.png"),
-        draw_examples(captions, run.pictures / "captions.png"),
-    ]
+    """questions.png, matching.png and captions.png, as far as there are such."""
+    sheets = {name: {TITLES[part]: examples[part] for part in parts if part in examples} for name, parts in SHEETS.items()}
+    return [draw_examples(sheet, run.pictures / f"{name}.png") for name, sheet in sheets.items() if sheet]

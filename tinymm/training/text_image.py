@@ -4,6 +4,9 @@ Each step sees images of both data sets and all their texts in one batch; every 
 cross-entropy of the next token, only over what the model shall say (answer or caption, and <end>), not over the prompt:
 its mean over the answers' tokens, and its mean over the captions' tokens, weighed against each other.
 
+A third task can be added, to tell whether a text matches a scene, or each task trained alone (`Recipe.for_data`), to see
+what the tasks give each other by sharing one model, and what they cost.
+
 Two baselines stand beside the result, because a figure means little alone: the same model with the image blanked, and
 the commonest training answer to each question. Both know only the question's words.
 """
@@ -11,14 +14,15 @@ the commonest training answer to each question. Both know only the question's wo
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymm.data.batches import IGNORE, Batch, BatchSettings, TrainingBatches, make_batch
 from tinymm.data.easy_vqa import EasyVQA, QuestionSet, load_easy_vqa
-from tinymm.data.scenes import SceneSet, compose_scenes, make_scenes
+from tinymm.data.matching import make_statements
+from tinymm.data.scenes import SceneSet, compose_scenes
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.models.text_image import TextImageConfig, TextImageModel
 from tinymm.training.checkpoints import RunFolder
@@ -38,6 +42,8 @@ FIGURES = {
     "majority_exact": Figure("the commonest training answer to each question"),
     "captions_seen_exact": Figure("scene captions, exact: pairs seen in training"),
     "captions_unseen_exact": Figure("scene captions, exact: pairs never seen together"),
+    "matching_seen_exact": Figure("does a text match a scene: pairs seen in training"),
+    "matching_unseen_exact": Figure("does a text match a scene: pairs never seen together"),
 }
 
 
@@ -45,12 +51,23 @@ FIGURES = {
 class Recipe(TrainingRecipe):
     """Everything that decides what comes out of a training; saved in config.json."""
 
+    DATA: ClassVar[tuple[str, ...]] = ("both", "all", "questions", "captions", "matching")
+
     # Kernels that decay fast keep shape and colour apart: the key to pairs never seen together.
     training: TrainingSettings = TrainingSettings(steps=3000, learning_rate=3e-3, warmup=100, beta2=0.98, kernel_decay=0.2)
     batch: BatchSettings = BatchSettings(question_images=32, questions_per_image=4, scenes=48)
     model: TextImageConfig = TextImageConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
+    data: str = "both"
     training_scenes: int = 24_000
     caption_weight: float = 1.0       # of the captions' mean loss beside that of the answers
+
+    @classmethod
+    def for_data(cls, data: str) -> "Recipe":
+        """One, two ("both": questions and captions) or all three tasks, each with as many examples in a step."""
+        batch = replace(cls.batch, question_images=cls.batch.question_images if data in ("both", "all", "questions") else 0,
+                        scenes=0 if data == "questions" else cls.batch.scenes, captions=data in ("both", "all", "captions"),
+                        matching=data in ("all", "matching"))
+        return cls(data=data, batch=batch)
 
     @classmethod
     def quick(cls) -> "Recipe":
@@ -61,18 +78,41 @@ class Recipe(TrainingRecipe):
 
 @dataclass(frozen=True)
 class TestSets:
-    """What is tested: questions, scenes of known pairs of colour and shape, and scenes with pairs never trained on."""
+    """What is tested, None for a task that is not: questions, captions of scenes, and whether a text matches a scene.
 
-    questions: QuestionSet
-    seen: SceneSet
-    unseen: SceneSet
+    Scenes are those of known pairs of colour and shape, and those with pairs never trained on.
+    """
+
+    questions: QuestionSet | None = None
+    seen: SceneSet | None = None
+    unseen: SceneSet | None = None
+    matching_seen: QuestionSet | None = None
+    matching_unseen: QuestionSet | None = None
+
+    @property
+    def asked(self) -> dict[str, QuestionSet]:
+        """All that is a question with an answer."""
+        found = {"questions": self.questions, "matching_seen": self.matching_seen, "matching_unseen": self.matching_unseen}
+        return {name: questions for name, questions in found.items() if questions is not None}
+
+    @property
+    def captioned(self) -> dict[str, SceneSet]:
+        return {name: scenes for name, scenes in (("captions_seen", self.seen), ("captions_unseen", self.unseen)) if scenes is not None}
 
 
-def load_test_sets(scenes: int = 1000, easy_vqa: EasyVQA | None = None) -> TestSets:
-    """easy-VQA's official test questions, and as many test scenes of each kind; always the same ones."""
-    questions = (easy_vqa or load_easy_vqa()).test
-    return TestSets(questions, make_scenes(scenes, np.random.default_rng([_TEST_SCENES, 0]), "seen"),
-                    make_scenes(scenes, np.random.default_rng([_TEST_SCENES, 1]), "unseen"))
+def load_test_sets(scenes: int = 1000, easy_vqa: EasyVQA | None = None, tasks: BatchSettings = Recipe.batch) -> TestSets:
+    """For the tasks of these batches easy-VQA's official test questions, and as many test scenes of each kind; always the same ones."""
+    sets: dict[str, Any] = {}
+    if tasks.question_images:
+        sets["questions"] = (easy_vqa or load_easy_vqa()).test
+    if tasks.scenes:
+        for stream, split in enumerate(("seen", "unseen")):
+            composed = compose_scenes(scenes, np.random.default_rng([_TEST_SCENES, stream]), split)
+            if tasks.captions:
+                sets[split] = composed.drawn()
+            if tasks.matching:
+                sets[f"matching_{split}"] = make_statements(composed, np.random.default_rng([_TEST_SCENES, stream, 1]))
+    return TestSets(**sets)
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -111,17 +151,18 @@ class TextImageTask:
         figures = {"loss": float(loss), "accuracy": token_accuracy(logits, batch.labels)}
         return figures | {f"{part.name}_loss": float(part.loss) for part in losses if len(losses) > 1}
 
+    def parts(self, batch: Batch) -> list[tuple[str, slice, float]]:
+        """The kinds of text in a batch: name, rows, and weight in the loss; the weights sum to 1."""
+        weights = [self.recipe.caption_weight if name == "captions" else 1.0 for name, _ in batch.parts]
+        ends = np.cumsum([count for _, count in batch.parts]).tolist()
+        return [(name, slice(end - count, end), weight / sum(weights)) for (name, count), end, weight in zip(batch.parts, ends, weights)]
+
     def losses(self, logits: NDArray[np.floating], batch: Batch) -> list["PartLoss"]:
         """The mean loss of each kind of text in the batch; of each, as a caption has six times an answer's tokens."""
-        tokenizer = self.model.tokenizer
-        split = int((batch.ids[:, 0] == tokenizer.question_id).sum())    # a batch has all questions before all captions
-        parts = [("questions", slice(0, split), 1.0), ("captions", slice(split, None), self.recipe.caption_weight)]
-        parts = [part for part in parts if len(batch.ids[part[1]])]
-        total = sum(weight for _, _, weight in parts)
         losses = []
-        for name, rows, weight in parts:
+        for name, rows, weight in self.parts(batch):
             loss, cache = self.model.ops.cross_entropy_forward(logits[rows], batch.labels[rows])
-            losses.append(PartLoss(name, weight / total, loss, cache))
+            losses.append(PartLoss(name, weight, loss, cache))
         return losses
 
     def trace(self, batch: Batch, rng: np.random.Generator) -> dict[str, Any]:
@@ -131,18 +172,13 @@ class TextImageTask:
         return {"images": images, **cache._asdict(), "logits": logits, "losses": self.losses(logits, batch)}
 
     def evaluate(self, limit: int | None = None) -> dict[str, float]:
-        """Exact answers on easy-VQA's test questions, exact captions on test scenes."""
-        questions, seen, unseen = self.tests.questions, self.tests.seen, self.tests.unseen
+        """Exact answers on easy-VQA's test questions, exact captions on test scenes, and whether a text matches one."""
+        asked, captioned = self.tests.asked, self.tests.captioned
         if limit is not None:
-            questions = spread_questions(questions, limit)
-            seen, unseen = spread_scenes(seen, limit), spread_scenes(unseen, limit)
-        figures = {}
-        if self.recipe.batch.question_images:
-            figures["questions_exact"] = questions_exact(self.model, questions)
-        if self.recipe.batch.scenes:
-            figures["captions_seen_exact"] = captions_exact(self.model, seen)
-            figures["captions_unseen_exact"] = captions_exact(self.model, unseen)
-        return figures
+            asked = {name: spread_questions(questions, limit) for name, questions in asked.items()}
+            captioned = {name: spread_scenes(scenes, limit) for name, scenes in captioned.items()}
+        figures = {f"{name}_exact": questions_exact(self.model, questions) for name, questions in asked.items()}
+        return figures | {f"{name}_exact": captions_exact(self.model, scenes) for name, scenes in captioned.items()}
 
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None, test_scenes: int = 1000) -> TextImageTask:
@@ -154,13 +190,14 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None, test_scenes: int
         scenes = compose_scenes(recipe.training_scenes, np.random.default_rng([seed, _TRAINING_SCENES]))
     if tokenizer is None:
         tokenizer = Tokenizer.build([*(questions.questions + questions.answers if questions else ()),
-                                     *(scenes.captions + scenes.mirrored_captions if scenes else ())])
+                                     *(scenes.captions + scenes.mirrored_captions if scenes else ()),
+                                     *(("yes", "no", "?") if recipe.batch.matching else ())])
     config = replace(recipe.model, vocabulary_size=len(tokenizer))
     model = TextImageModel(config, np.random.default_rng([seed, _INITIAL_WEIGHTS]))
     model.tokenizer = tokenizer
     model.use_backend(recipe.backend)
     batches = TrainingBatches(questions, scenes, tokenizer, seed, recipe.batch)
-    return TextImageTask(model, batches, load_test_sets(test_scenes, easy_vqa), replace(recipe, model=config))
+    return TextImageTask(model, batches, load_test_sets(test_scenes, easy_vqa, recipe.batch), replace(recipe, model=config))
 
 
 def draw(run: RunFolder, task: TextImageTask) -> list[Path]:
@@ -175,7 +212,7 @@ def evaluate_run(model: TextImageModel, run: RunFolder) -> Report:
     from tinymm.plots.text_image import draw_evaluation
 
     easy_vqa = load_easy_vqa()
-    result = evaluate(model, load_test_sets(easy_vqa=easy_vqa), easy_vqa.train)
+    result = evaluate(model, load_test_sets(easy_vqa=easy_vqa, tasks=Recipe.of_run(run).batch), easy_vqa.train)
     by_kind = {f"{name}_exact": kinds for name, kinds in result.by_kind.items()}
     return Report(result.figures, pictures=draw_evaluation(run, result), by_kind=by_kind)
 
@@ -262,10 +299,10 @@ def kind_of_caption(caption: str) -> str:
 class Evaluation:
     """What `tinymm evaluate` finds: figures (shares from 0 to 1), the same by kind, and items to look at.
 
-    figures: questions_exact and its two baselines blank_image_exact and majority_exact; captions_seen_exact and
-        captions_unseen_exact.
-    by_kind: for questions, captions_seen and captions_unseen: kind -> (share exactly right, how many).
-    examples: for the same three, items spread evenly over the set.   errors: the first wrong ones.
+    figures: for each set of `TestSets` that is there its name and "_exact"; beside questions_exact its two baselines,
+        blank_image_exact and majority_exact.
+    by_kind: for each of these sets: kind -> (share exactly right, how many).
+    examples: items spread evenly over each set.   errors: the first wrong ones.
     """
 
     figures: dict[str, float]
@@ -280,19 +317,19 @@ def evaluate(model: TextImageModel, tests: TestSets, training_questions: Questio
     Args:
         training_questions: where the majority answers are counted.   examples: how many items to keep of each set.
     """
-    questions = tests.questions
-    commonest, overall = majority_answers(training_questions.questions, training_questions.answers)
-    given = answer_questions(model, questions)
-    blank = answer_without_image(model, questions.questions)
-    majority = [commonest.get(text, overall) for text in questions.questions]
-    result = Evaluation({
-        "questions_exact": exact_match(given, questions.answers),
-        "blank_image_exact": exact_match(blank, questions.answers),
-        "majority_exact": exact_match(majority, questions.answers),
-    })
-    _add(result, "questions", [questions.images[i] for i in questions.image_index], questions.questions, given,
-         questions.answers, [kind_of_answer(answer) for answer in questions.answers], examples)
-    for name, scenes in (("captions_seen", tests.seen), ("captions_unseen", tests.unseen)):
+    result = Evaluation({})
+    for name, questions in tests.asked.items():
+        given = answer_questions(model, questions)
+        result.figures[f"{name}_exact"] = exact_match(given, questions.answers)
+        if name == "questions":
+            commonest, overall = majority_answers(training_questions.questions, training_questions.answers)
+            blank = answer_without_image(model, questions.questions)
+            majority = [commonest.get(text, overall) for text in questions.questions]
+            result.figures["blank_image_exact"] = exact_match(blank, questions.answers)
+            result.figures["majority_exact"] = exact_match(majority, questions.answers)
+        kinds = [kind_of_answer(answer) if name == "questions" else kind_of_caption(text) for text, answer in zip(questions.questions, questions.answers)]
+        _add(result, name, [questions.images[i] for i in questions.image_index], questions.questions, given, questions.answers, kinds, examples)
+    for name, scenes in tests.captioned.items():
         given = caption_scenes(model, scenes)
         result.figures[f"{name}_exact"] = exact_match(given, scenes.captions)
         _add(result, name, list(scenes.images), [""] * len(scenes), given, scenes.captions,
