@@ -7,13 +7,17 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tinymm import cli
+from tinymm import UserError, cli
+from tinymm.data.characters import CharacterTokenizer
 from tinymm.data.tokenizer import Tokenizer
+from tinymm.functional import log_softmax_forward, span_cross_entropy_forward
+from tinymm.functional.span import best_span
 from tinymm.models import (
-    BERTClassifier, BERTClassifierConfig, BERTConfig, BERTModel, EncoderDecoderConfig, EncoderDecoderModel, LSTMConfig, LSTMModel,
-    TextImageConfig, TextImageModel,
+    BERTClassifier, BERTClassifierConfig, BERTConfig, BERTModel, EncoderDecoderConfig, EncoderDecoderModel, GPTConfig, GPTModel, ImageQA,
+    ImageQAConfig, LSTMConfig, LSTMModel, MultimodalBERT, MultimodalBERTConfig, TextImageConfig, TextImageModel,
 )
 from tinymm.models.bert import CLS, MASK
+from tinymm.models.image_qa import may_answer
 from tinymm.models.looking import AttentionMaps, Inspection, PixelGradient, log_probability
 from tinymm.plots import looking as plots
 from tinymm.plots import sheet
@@ -106,9 +110,10 @@ def test_maps_of_the_text_image_model(image, fusion):
     model = text_image(fusion)
     found = model.look(image, QUESTION)
     at_image, at_words = found.attention
-    words, mean = model.attention_to_image(image, QUESTION)
+    words = [model.tokenizer.tokens[token] for token in model.generate_ids(image[None], [model.question_prompt(QUESTION)], np.zeros(1, int))[0]]
     assert list(at_image.rows) == words and found.answer == model.answer(image, QUESTION) == " ".join(words)
-    np.testing.assert_allclose(at_image.weights.mean(axis=(0, 1)), mean.reshape(2, 4), rtol=1e-12)
+    total = at_image.weights.sum(axis=-1)
+    assert (total > 0).all() and (total <= 1 + 1e-12).all() and (fusion != "cross" or np.allclose(total, 1, rtol=1e-12))
     assert at_image.weights.shape == (2, 3, 2, 4) and at_image.grid == (2, 2)
     np.testing.assert_allclose(at_words.weights.sum(axis=-1), 1, rtol=1e-12)
     read = ["<question>", "what", "color", "is", "the", "shape", "?", "<answer>", words[0]]
@@ -164,6 +169,48 @@ def test_maps_of_the_encoder_decoder():
     for maps in found.attention:
         np.testing.assert_allclose(maps.weights.sum(axis=-1), 1, rtol=1e-12)
     assert (np.triu(target.weights[1, 2], 1) == 0).all() and found.answer == model.translate("a film of wit")
+
+
+@pytest.mark.parametrize("kind, config, answers", [(MultimodalBERT, MultimodalBERTConfig, {"answers": ("red", "blue", "no")}), (ImageQA, ImageQAConfig, {})])
+def test_maps_and_pixels_of_the_models_that_read_a_question_and_an_image(image, kind, config, answers):
+    model = text_model(kind, config, d_model=6, n_heads=3, n_layers=2, d_ff=7, max_length=9, image_size=8, channels=(3, 5), strides=(2, 2), **answers)
+    found = model.look(image, QUESTION)
+    at_image, at_words = found.attention
+    assert found.answer == model.answer(image, QUESTION) and list(at_image.rows) == [CLS, *TEXTS[0].split()] == list(at_words.columns)
+    assert at_image.weights.shape == (2, 3, 7, 4) and at_image.grid == (2, 2) and at_words.weights.shape == (2, 3, 7, 7)
+    np.testing.assert_allclose(at_image.weights.sum(axis=-1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(found.image, image)
+    assert not any(parameter.grad.any() for parameter in model.parameters())
+
+    ids = np.array([[model.tokenizer.id(CLS), *model.tokenizer.encode(QUESTION)]])
+
+    def log_p(brightness):      # of the answer that is given to the image as it is
+        logits, _ = model.forward(2 * brightness[None] - 1, ids)
+        if kind is MultimodalBERT:
+            return log_softmax_forward(logits)[0][0, model.config.answers.index(found.answer)]
+        spans = best_span(model.forward(2 * image[None] / 255 - 1, ids)[0], may_answer(ids))
+        return -2 * span_cross_entropy_forward(logits, spans, may_answer(ids))[0]
+
+    brightness, step, (pixel,) = image / 255, 1e-6, found.pixels
+    assert pixel.word == found.answer and pixel.probability == pytest.approx(np.exp(log_p(brightness)), rel=1e-12)
+    for place in np.random.default_rng(2).integers([8, 8, 3], size=(12, 3)).tolist():
+        change = np.zeros_like(brightness)
+        change[tuple(place)] = step
+        slope = (log_p(brightness + change) - log_p(brightness - change)) / (2 * step)
+        assert abs(slope - pixel.gradient[tuple(place)]) < 1e-6 * np.abs(pixel.gradient).max()
+
+
+def test_maps_of_gpt():
+    tokenizer = CharacterTokenizer.build(["a film of wit"])
+    model = GPTModel(GPTConfig(len(tokenizer), d_model=6, n_heads=3, n_layers=2, d_ff=7, max_length=9), np.random.default_rng(0)).astype(np.float64)
+    model.tokenizer = tokenizer
+    found = model.look("a film")
+    (maps,) = found.attention
+    assert list(maps.rows) == list(maps.columns) == ["<end>", *"a film"] and maps.weights.shape == (2, 3, 7, 7)
+    np.testing.assert_allclose(np.tril(maps.weights).sum(axis=-1), 1, rtol=1e-12)      # nobody looks ahead
+    assert found.answer == model.generate("a film", max_new_tokens=1)
+    with pytest.raises(UserError, match="13 tokens, but the model sees at most 8"):
+        model.look("a film of wit")
 
 
 def test_maps_that_do_not_fit_are_refused():

@@ -72,7 +72,7 @@ def test_setup_cfg_requires_all_that_is_imported():
             if len(words) >= 2 and words[0] in ("import", "from"):
                 imported.add(words[1].split(".")[0].rstrip(","))
     others = {name for name in imported - set(sys.stdlib_module_names) - {"tinymm"} if find_spec(name)}
-    others -= {"torch", "jax", "llvmlite"}      # for comparisons only; and llvmlite comes with numba
+    others -= {"torch", "jax", "llvmlite", "IPython"}      # for comparisons only; llvmlite comes with numba, IPython with notebooks
     assert {names.get(name, name) for name in others} == required
 
 

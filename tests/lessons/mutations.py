@@ -41,7 +41,7 @@ MUTATIONS = {
         ("m_hat / (np.sqrt(v_hat) + epsilon) + decay * w", "(m_hat + decay * w) / (np.sqrt(v_hat) + epsilon)", "step"),
         ("w - rate * step", "w + rate * step", "new_w"),
     ]),
-    4: (5, [
+    4: (6, [
         ("y = np.zeros((N, V))", "y = np.ones((N, V))", "y"),
         ("y[np.arange(N), following] = 1", "y[np.arange(N), ids] = 1", "y"),
         ("y[np.arange(N), following] = 1", "y[:, following] = 1", "y"),

@@ -123,12 +123,6 @@ def test_surprise_is_the_loss_of_each_token():
     assert len(model.surprise("abc" * 9)[0]) == 8
 
 
-def test_attention_of_a_text():
-    tokens, weights = small().attention("abc")
-    assert tokens == ["<end>", "a", "b", "c"] and len(weights) == 2 and weights[0].shape == (3, 4, 4)
-    np.testing.assert_allclose(np.tril(weights[1]).sum(-1), 1, rtol=1e-12)      # nothing above the diagonal
-
-
 def test_a_byte_pair_model_writes_any_alphabet():
     model = small(vocabulary_size=270)
     model.tokenizer = BytePairTokenizer.build(["the cat the cat " * 3], 270)

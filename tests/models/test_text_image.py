@@ -126,19 +126,6 @@ def test_what_cannot_be_asked_is_said():
         model.caption(image)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_where_each_word_looked(fusion):
-    model = small(fusion, dtype=np.float32)
-    image = np.random.default_rng(8).integers(0, 256, (8, 8, 3), np.uint8)
-    words, maps = model.attention_to_image(image)
-    assert maps.shape == (len(words), 2, 2)
-    if words:
-        total = maps.sum(axis=(1, 2))
-        assert (maps >= 0).all() and (total <= 1 + 1e-6).all()
-        if fusion == "cross":
-            np.testing.assert_allclose(total, 1, rtol=1e-5)
-
-
 def test_the_configuration_is_checked():
     with pytest.raises(ValueError, match="fusion must be one of"):
         TextImageConfig(vocabulary_size=9, fusion="sum")

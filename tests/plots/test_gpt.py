@@ -1,10 +1,13 @@
 """The text coloured by surprise: which colour, which characters, and what happens without a Chinese font."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from tinymm.models.looking import AttentionMaps, Inspection
 from tinymm.plots import gpt as plots
 from tinymm.plots.gpt import ACROSS, draw_heads, draw_surprise
 
@@ -16,8 +19,14 @@ class Fake:
         tokens = [text[i:i + 5] for i in range(0, len(text), 5)]
         return tokens, np.arange(len(tokens), dtype=float)
 
-    def attention(self, text):
-        return ["<end>", *text], [np.full((2, len(text) + 1, len(text) + 1), 0.5)]
+    tokenizer = SimpleNamespace(decode="".join)
+
+    def read(self, text):
+        return list(text)
+
+    def look(self, text):
+        tokens = ["<end>", *text]
+        return Inspection(text, "", (AttentionMaps("words", "", np.full((1, 2, len(tokens), len(tokens)), 0.5), tokens, tokens),))
 
 
 @pytest.fixture

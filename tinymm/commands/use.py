@@ -74,7 +74,7 @@ def run_ask(options: argparse.Namespace) -> int:
     if not any(map(str.isalnum, options.question)):
         raise UserError("the question is empty; ask something such as 'what color is the shape?'")
     model = load(options.folder)
-    if not hasattr(model, "attention_to_image"):
+    if not hasattr(model, "answer"):
         raise UserError(f"the model in {options.folder} answers no questions about images; `tinymm train` makes one that does")
     _check_words(model, options.question)
     print(model.answer(options.image, options.question))

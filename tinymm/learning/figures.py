@@ -1,5 +1,6 @@
 """Pictures of the lessons: shown in a notebook and in the book, saved as a file by a script."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -17,9 +18,11 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1):
 def show(figure: Figure, name: str) -> None:
     """Display the figure where there is a notebook; else save runs/lessons/NAME.png and print its path."""
     if "ipykernel" in sys.modules:
-        from IPython.display import display
+        from IPython.display import Image, display
 
-        display(figure)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120)
+        display(Image(picture.getvalue(), format="png", alt=name, width=round(figure.get_figwidth() * 100)))
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.png"

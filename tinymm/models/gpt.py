@@ -24,6 +24,7 @@ from tinymm.layers import NORMALIZATIONS, Embedding, KeysValues, LearnedPosition
 from tinymm.layers.attention import attention_weights
 from tinymm.layers.module import Array
 from tinymm.models.generation import generate
+from tinymm.models.looking import AttentionMaps, Inspection
 
 POSITIONS = ("learned", "rotary")
 
@@ -202,12 +203,20 @@ class GPTModel(Module):
         log_p, _ = self.ops.log_softmax_forward(logits[0])                                  # (T, V)
         return [self.tokenizer.decode([token]) for token in ids], -log_p[np.arange(len(ids)), np.array(ids, np.intp)]
 
-    def attention(self, text: str) -> tuple[list[str], list[Array]]:
-        """The tokens of a text after <end>, and where each of them looked: for every block (H, T, T)."""
-        ids = [self._tokenizer().end_id, *self.read(text)][:self.config.max_length]
-        _, cache = self.forward(np.array([ids]))
-        weights = [attention_weights(block.attention.sublayer)[0] for block in cache.blocks]        # (H, T, T)
-        return ["<end>", *(self.tokenizer.decode([token]) for token in ids[1:])], weights
+    def look(self, text: str) -> Inspection:
+        """All attention while a text is read, and the token that would come next.
+
+        Raises:
+            UserError: the text is longer than the model sees at once, or has a character that the tokenizer does not know.
+        """
+        ids = [self._tokenizer().end_id, *self.read(text)]
+        if len(ids) > self.config.max_length:
+            raise UserError(f"the text has {len(ids) - 1} tokens, but the model sees at most {self.config.max_length - 1} at once; shorten it")
+        logits, cache = self.forward(np.array([ids]))                                       # (1, T, V)
+        weights = np.stack([attention_weights(block.attention.sublayer)[0] for block in cache.blocks])      # (L, H, T, T)
+        tokens = ["<end>", *(self.tokenizer.decode([token]) for token in ids[1:])]
+        maps = AttentionMaps("words", "Which tokens each token looks at", weights, tokens, tokens)
+        return Inspection(text, self.tokenizer.decode([int(logits[0, -1].argmax())]), (maps,))
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:

@@ -28,6 +28,7 @@ from tinymm.layers import Linear, Module
 from tinymm.layers.module import Array
 from tinymm.models.asking import pair_questions
 from tinymm.models.bert import text_tokenizer
+from tinymm.models.looking import Inspection, log_probability
 from tinymm.models.multimodal_bert import ImageTextCache, ImageTextConfig, ImageTextEncoder, question_ids
 
 
@@ -91,10 +92,23 @@ class ImageQA(Module):
         logits, _ = self.head.forward(self.encoder.read(images, ids, image_index))                   # (R, T, 2)
         return best_span(logits, may_answer(ids))
 
-    def attention_to_image(self, image: ImageSource, question: str) -> tuple[list[str], Array]:
-        """Where <cls> and each word of the question look: these tokens, and weights (tokens, grid, grid), mean over layers and heads."""
-        ids = question_ids(self, question)
-        return [text_tokenizer(self).tokens[token] for token in ids], self.encoder.look(self.encoder.load([image])[0], ids)
+    def look(self, image: ImageSource, question: str) -> Inspection:
+        """All attention while a question is read, the answer, and how its ln p depends on each pixel. Errors as in `answer`.
+
+        ln p is that of the first and of the last place together.
+        """
+        ids, (pixels,) = question_ids(self, question), self.encoder.load([image])
+        row = np.array([ids])                                                                        # (1, T)
+        logits, cache = self.forward(self.encoder.image_input(pixels[None]), row)                    # (1, T, 2)
+        allowed = may_answer(row)                                                                    # (1, T)
+        ((first, last),) = best_span(logits, allowed).tolist()
+        places = np.where(allowed[0, :, None], logits[0], -np.inf).T                                 # (2, T)
+        log_p, d_places = log_probability(places, np.array([first, last]))                           # (2,), (2, T)
+        (d_image,) = self.backward(d_places.T[None], cache)                                          # (H, W, 3)
+        self.zero_grad()                                                                             # only the image's is wanted
+        tokenizer = text_tokenizer(self)
+        return self.encoder.inspect(cache.encoder, pixels, [tokenizer.tokens[token] for token in ids], question,
+                                    tokenizer.decode(ids[first:last + 1]), log_p.sum(), d_image)
 
 
 def may_answer(ids: NDArray[np.integer]) -> NDArray[np.bool_]:

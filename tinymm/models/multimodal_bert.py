@@ -28,6 +28,7 @@ from tinymm.layers.attention import attention_weights
 from tinymm.layers.module import Array
 from tinymm.models.asking import as_list, pair_questions, question_words
 from tinymm.models.bert import CLS, BERTConfig, BERTEncoder, BERTEncoderCache, text_tokenizer
+from tinymm.models.looking import AttentionMaps, Inspection, PixelGradient, log_probability
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,21 @@ class ImageTextEncoder(Module):
         parts = (slice(start, start + chunk) for start in range(0, len(ids), chunk))
         return np.concatenate([self.text.forward(ids[part], memory, memory_index=image_index[part])[0] for part in parts])
 
-    def look(self, image: NDArray[np.uint8], ids: Sequence[int]) -> Array:
-        """Where each token of a text looks in an image (H, W, 3): weights (T, grid, grid), the mean over layers and heads."""
-        _, cache = self.forward(self.image_input(image[None]), np.array([ids]))
-        weights = [attention_weights(block.cross_attention.sublayer)[0] for block in cache.text.blocks]                 # (H, T, N) each
-        return np.mean(weights, axis=(0, 1)).reshape(len(ids), self.image.grid_size, self.image.grid_size)
+    def attention(self, cache: ImageTextCache) -> tuple[Array, Array]:
+        """The attention weights of a pass with a single text: words at the image (L, H, T, N), and at words (L, H, T, T)."""
+        blocks = cache.text.blocks
+        return (np.stack([attention_weights(block.cross_attention.sublayer)[0] for block in blocks]),
+                np.stack([attention_weights(block.attention.sublayer)[0] for block in blocks]))
+
+    def inspect(self, cache: ImageTextCache, image: NDArray[np.uint8], tokens: Sequence[str], question: str, answer: str,
+                log_p: float, d_image: Array) -> Inspection:
+        """What `look` of both models returns; d_image (H, W, 3) is the gradient of ln p(answer) with respect to the input."""
+        to_image, to_words = self.attention(cache)
+        grid = (self.image.grid_size,) * 2
+        return Inspection(question, answer, (
+            AttentionMaps("image", "Where <cls> and each word of the question look", to_image, tokens, grid=grid),
+            AttentionMaps("words", "Which words each word of the question looks at", to_words, tokens, tokens)),
+            image, (PixelGradient(answer, float(np.exp(log_p)), 2 * d_image),))                   # brightness 0 to 1 is input -1 to 1
 
     def load(self, images: Sequence[ImageSource]) -> NDArray[np.uint8]:
         """Images of any size and kind as the encoder sees them, (B, H, W, 3)."""
@@ -180,10 +191,16 @@ class MultimodalBERT(Module):
         logits, _ = self.head.forward(self.encoder.read(images, ids, image_index)[:, 0])             # (R, A)
         return [self.config.answers[row] for row in logits.argmax(axis=-1)]
 
-    def attention_to_image(self, image: ImageSource, question: str) -> tuple[list[str], Array]:
-        """Where <cls> and each word of the question look: these tokens, and weights (tokens, grid, grid), mean over layers and heads."""
-        ids = question_ids(self, question)
-        return [text_tokenizer(self).tokens[token] for token in ids], self.encoder.look(self.encoder.load([image])[0], ids)
+    def look(self, image: ImageSource, question: str) -> Inspection:
+        """All attention while a question is read, the answer, and how its ln p depends on each pixel. Errors as in `predict`."""
+        ids, (pixels,) = question_ids(self, question), self.encoder.load([image])
+        logits, cache = self.forward(self.encoder.image_input(pixels[None]), np.array([ids]))        # (1, A)
+        best = logits.argmax(axis=-1)                                                                # (1,)
+        log_p, d_logits = log_probability(logits, best)                                              # (1,), (1, A)
+        (d_image,) = self.backward(d_logits, cache)                                                  # (H, W, 3)
+        self.zero_grad()                                                                             # only the image's is wanted
+        tokens = [text_tokenizer(self).tokens[token] for token in ids]
+        return self.encoder.inspect(cache.encoder, pixels, tokens, question, self.config.answers[best[0]], log_p[0], d_image)
 
     # ---- learning from a user's own lists ---------------------------------------------------------------------------
 

@@ -237,20 +237,11 @@ class TextImageModel(Module):
                       else generate(next_logits, part, **common, **options))
         return texts
 
-    def attention_to_image(self, image: ImageSource, question: str | None = None) -> tuple[list[str], Array]:
-        """Where each generated word looked: the words, and weights (words, grid, grid), mean over layers and heads.
-
-        With a question its answer is written, without one a caption. A word is generated at the place of the token
-        before it, so that place's attention over the image tokens is what led to the word.
-        """
-        _, prompt, new, cache = self._write(image, question)
-        to_image, _ = self._attention(cache)                                                 # (L, H, T, N)
-        grid = to_image.mean(axis=(0, 1))[len(prompt) - 1:][:len(new)]                       # (words, N)
-        size = self.encoder.grid_size
-        return [self._tokenizer().tokens[token] for token in new], grid.reshape(len(new), size, size)
-
     def look(self, image: ImageSource, question: str | None = None) -> Inspection:
-        """All attention while an answer (or, without a question, a caption) is written, and the gradient down to the pixels."""
+        """All attention while an answer (or, without a question, a caption) is written, and the gradient down to the pixels.
+
+        A word is written at the place of the token before it: what that place attends to is what led to the word.
+        """
         pixels, prompt, new, cache = self._write(image, question)
         tokens = self._tokenizer().tokens
         read, words, first = [tokens[token] for token in [*prompt, *new[:-1]]], [tokens[token] for token in new], len(prompt) - 1

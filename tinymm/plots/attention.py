@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from tinymm.models.looking import AttentionMaps
 from tinymm.plots.sheet import SOFT, heading, new_sheet, save, show_image, wrap, write
 
 NIGHT = np.array([16, 20, 38], dtype=np.float64)      # what the unlooked-at part of an image fades into
@@ -31,6 +32,11 @@ class Look:
             raise ValueError(
                 f"attention must be (words, grid_h, grid_w) with {len(self.words)} words, got {self.attention.shape}"
             )
+
+
+def mean_look(maps: AttentionMaps, image: NDArray[np.uint8], prompt: str) -> Look:
+    """Where each word looked in the image, the mean over layers and heads."""
+    return Look(image, prompt, maps.rows, maps.weights.mean(axis=(0, 1)).reshape(len(maps.rows), *maps.grid))
 
 
 def draw_attention(looks: Sequence[Look], path: str | Path, title: str, columns: int = 8) -> Path:

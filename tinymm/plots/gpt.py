@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from tinymm.plots.curves import draw_curves
-from tinymm.plots.language import TextMap, draw_text_attention
+from tinymm.plots.language import draw_text_attention, head_lines
 from tinymm.plots.sheet import INK, SOFT, chinese_font, color_bar, heading, is_chinese, new_sheet, save, write
 from tinymm.training.checkpoints import RunFolder
 
@@ -82,12 +82,8 @@ def _no_font(character: str) -> bool:
 
 def draw_heads(model: "GPTModel", text: str, path: str | Path) -> Path:
     """Every head on the first tokens of a text; numbers stand for tokens that no font can show."""
-    tokens, weights = model.attention(text)
-    many = min(len(tokens), TOKENS)
-    names = [str(i) if any(map(_no_font, token)) else token.replace("\n", "↵") for i, token in enumerate(tokens[:many])]
-    maps = [[TextMap("mean over all heads", names, names, np.mean(weights, axis=(0, 1))[:many, :many])]]
-    for layer, heads in enumerate(weights, 1):
-        maps.append([TextMap(f"layer {layer}, head {head}", names, names, one[:many, :many], words=False)
-                     for head, one in enumerate(heads, 1)])
+    maps = model.look(model.tokenizer.decode(model.read(text)[:TOKENS - 1])).attention[0]
+    names = [str(i) if any(map(_no_font, token)) else token.replace("\n", "↵") for i, token in enumerate(maps.rows)]
+    maps = head_lines(names, names, maps.weights)
     below = "each row: a token that looks, and the tokens it sees: itself and those before it"
     return draw_text_attention(maps, path, "Which tokens each token looks at", below)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinymm.plots.attention import Look, draw_attention
+from tinymm.plots.attention import Look, draw_attention, mean_look
 from tinymm.plots.curves import draw_curves
 from tinymm.plots.examples import draw_examples
 from tinymm.training.checkpoints import RunFolder
@@ -38,8 +38,7 @@ def draw_answers(run: RunFolder, model: Any, title: str, examples: Sequence[Exam
 
 
 def look(model: Any, example: Example) -> Look:
-    words, attention = model.attention_to_image(example.image, example.question)
-    return Look(example.image, f"answer: {example.given}", words, attention)
+    return mean_look(model.look(example.image, example.question).attention[0], example.image, f"answer: {example.given}")
 
 
 def short_and_varied(examples: Sequence[Example], count: int = 4) -> list[Example]:

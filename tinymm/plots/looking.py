@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tinymm.models.looking import AttentionMaps, Inspection, PixelGradient
-from tinymm.plots.attention import Look, draw_attention, lit
+from tinymm.plots.attention import draw_attention, lit, mean_look
 from tinymm.plots.language import draw_text_attention, head_lines
 from tinymm.plots.sheet import SOFT, color_bar, heading, new_sheet, save, show_image, wrap, write
 
@@ -28,9 +28,7 @@ def draw_inspection(inspection: Inspection, folder: str | Path) -> list[Path]:
         if maps.grid is None:
             pictures.append(draw_text_attention(head_lines(maps.rows, maps.columns, maps.weights), path, maps.title, ROWS))
         elif maps.rows:
-            mean = maps.weights.mean(axis=(0, 1)).reshape(len(maps.rows), *maps.grid)
-            look = Look(inspection.image, inspection.asked, maps.rows, mean)
-            pictures.append(draw_attention([look], path, f"{maps.title}: mean over all heads"))
+            pictures.append(draw_attention([mean_look(maps, inspection.image, inspection.asked)], path, f"{maps.title}: mean over all heads"))
             pictures.append(draw_image_heads(maps, inspection.image, folder / f"{maps.name}_heads.png"))
     if inspection.pixels:
         pictures.append(draw_pixels(inspection.image, inspection.pixels, inspection.asked, folder / "pixels.png"))

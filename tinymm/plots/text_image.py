@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinymm.data.images import ImageSource, load_image
-from tinymm.plots.attention import Look, draw_attention
+from tinymm.data.images import ImageSource
+from tinymm.plots.attention import Look, draw_attention, mean_look
 from tinymm.plots.curves import draw_curves
 from tinymm.plots.examples import draw_examples
 from tinymm.training.checkpoints import RunFolder
@@ -28,8 +28,8 @@ ATTENTION = "Where the model looked for each word"
 
 def look(model: "TextImageModel", image: ImageSource, question: str | None = None) -> Look:
     """Let the model answer the question (or caption the image), and keep where it looked."""
-    words, attention = model.attention_to_image(image, question)
-    return Look(load_image(image, model.config.image_size), question or "caption", words, attention)
+    found = model.look(image, question)
+    return mean_look(found.attention[0], found.image, found.asked)
 
 
 def draw_run(run: RunFolder, model: "TextImageModel", tests: "TestSets", count: int = 18) -> list[Path]:
