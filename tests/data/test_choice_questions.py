@@ -44,12 +44,12 @@ def test_the_right_choice_is_true_and_the_wrong_one_is_not(rng):
 
 
 @pytest.mark.parametrize("right_first, question, span", [
-    (True, "is the cross to the left or to the right of the star ?", (3, 5)),
-    (False, "is the cross to the right or to the left of the star ?", (7, 9)),
+    (True, "is the cross to the left or to the right of the star ?", (5, 5)),
+    (False, "is the cross to the right or to the left of the star ?", (9, 9)),
 ])
 def test_where_the_answer_stands(right_first, question, span):
     asked = Choice("place", "is the cross", "to the left", "to the right", "of the star").asked(right_first)
-    assert asked.question == question and (asked.first, asked.last) == span and asked.answer == "to the left"
+    assert asked.question == question and (asked.first, asked.last) == span and asked.answer == "left"
 
 
 def test_every_word_is_in_the_vocabulary_and_every_answer_in_its_place(rng):
@@ -60,9 +60,10 @@ def test_every_word_is_in_the_vocabulary_and_every_answer_in_its_place(rng):
                 asked = choice.asked(right_first)
                 ids = tokenizer.encode(asked.question)
                 assert Tokenizer.unk_id not in ids and len(ids) == len(asked.question.split())
-                assert tokenizer.decode(ids[asked.first:asked.last + 1]) == asked.answer == choice.right
+                assert tokenizer.decode(ids[asked.first:asked.last + 1]) == asked.answer
+                assert choice.right in (asked.answer, f"a {asked.answer}", f"an {asked.answer}", f"to the {asked.answer}")
                 lengths[asked.last - asked.first + 1] += 1
-    assert set(lengths) == {1, 2, 3}
+    assert set(lengths) == {1, 2}
 
 
 def test_without_the_picture_exactly_half_can_be_right(rng):

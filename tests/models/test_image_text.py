@@ -103,7 +103,7 @@ def test_answers_are_words_of_the_question():
     model, rng = small("image_qa", np.float32), np.random.default_rng(0)
     questions = ["is the circle red or blue ?", "red or blue ?", "a dark star"]
     for _ in range(20):
-        model.head.weight.value[...] = rng.normal(size=(12, 2))
+        model.query.weight.value[...] = rng.normal(size=(12, 24))
         for question, answer in zip(questions, model.answer(rng.integers(256, size=(9, 9, 3), dtype=np.uint8), questions)):
             assert answer and answer in question.replace(" ?", "?")
 
@@ -167,7 +167,8 @@ def test_the_whole_model_beside_pytorch(kind, norm, rng):
         spans, allowed = np.array([[2, 4], [3, 3], [1, 2]]), may_answer(ids)
         loss, loss_cache = functional.span_cross_entropy_forward(logits, spans, allowed)
         d_logits = functional.span_cross_entropy_backward(1.0, loss_cache)
-        start, end = linear(x, "head").masked_fill(torch.tensor(~allowed)[..., None], -torch.inf).unbind(-1)
+        scores = torch.einsum("rtd,rkd->rtk", x, linear(x[:, 0], "query").unflatten(-1, (2, 12))) / 12 ** 0.5
+        start, end = scores.masked_fill(torch.tensor(~allowed)[..., None], -torch.inf).unbind(-1)
         peer = (F.cross_entropy(start, torch.tensor(spans[:, 0])) + F.cross_entropy(end, torch.tensor(spans[:, 1]))) / 2
     else:
         labels = np.array([2, 0, 1])

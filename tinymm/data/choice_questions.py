@@ -23,6 +23,7 @@ from tinymm.data.scenes import COLORS, PAIRS, SHAPES, SIZE, Scene, Shape, draw_s
 
 EASY_COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 EASY_SHAPES = ("circle", "rectangle", "triangle")
+SILENT = ("a", "an", "to", "the")     # before a choice; an answer leaves them out: "a circle" is answered by "circle"
 KINDS = ("color", "shape", "thing", "place")
 
 
@@ -50,7 +51,9 @@ class Choice(NamedTuple):
         first, second = (self.right, self.wrong) if right_first else (self.wrong, self.right)
         question = " ".join(part for part in (self.before, first, "or", second, self.after, "?") if part)
         start = len(self.before.split()) + (0 if right_first else len(first.split()) + 1)
-        return SpanQuestion(self.kind, question, start, start + len(self.right.split()) - 1)
+        words = self.right.split()
+        silent = next(i for i, word in enumerate(words) if word not in SILENT)
+        return SpanQuestion(self.kind, question, start + silent, start + len(words) - 1)
 
 
 class SpanQuestion(NamedTuple):

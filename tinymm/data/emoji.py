@@ -11,12 +11,13 @@ out of the training.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tinymm.data.image_augmentation import crop_to_drawing
 from tinymm.data.shipped import data_path
 from tinymm.errors import UserError
 
@@ -42,6 +43,11 @@ class Emoji:
         """All drawings (M, 32, 32, 3) of some artists, and for each which emoji it is (M,)."""
         which = [np.flatnonzero(self.present[artist]) for artist in artists]
         return np.concatenate([self.drawings[a][rows] for a, rows in zip(artists, which)]), np.concatenate(which)
+
+    def cropped(self) -> "Emoji":
+        """The same emoji with the white around each drawing cut away: artists leave more or less of it."""
+        return replace(self, drawings={artist: np.stack([crop_to_drawing(drawing, SIDE) for drawing in drawings])
+                                       for artist, drawings in self.drawings.items()})
 
 
 def artists_of(data: str) -> tuple[str, ...]:

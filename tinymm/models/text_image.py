@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymm import functional
+from tinymm.data.image_augmentation import crop_to_drawing
 from tinymm.data.images import ImageSource, load_image
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.errors import UserError
@@ -55,6 +56,7 @@ class TextImageConfig:
     dropout: float = 0.0
     residual: bool = False    # the image encoder: `ResidualImageEncoder` instead of `ImageEncoder`
     directions: int = 0       # of its slopes (`tinymm.layers.Slopes`), which only the residual one has
+    crop: bool = False        # a user's image is cropped to the drawing that it holds, on white
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -306,7 +308,10 @@ class TextImageModel(Module):
         return np.stack(to_image), np.stack(to_words)
 
     def _load(self, images: Sequence[ImageSource]) -> NDArray[np.uint8]:
-        return np.stack([load_image(image, self.config.image_size) for image in images])
+        size = self.config.image_size
+        if self.config.crop:
+            return np.stack([crop_to_drawing(load_image(image, 4 * size), size) for image in images])
+        return np.stack([load_image(image, size) for image in images])
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tinymm.data.bucketing import pad_sentences
 from tinymm.data.emoji import TEST_ARTIST, VALIDATION_ARTIST, ArtistPairs, Emoji, artists_of, load_emoji
-from tinymm.data.image_augmentation import Augmentation, augment, crop_to_drawing
+from tinymm.data.image_augmentation import Augmentation, augment
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.models.clip import CLIPConfig, CLIPModel
 from tinymm.training.checkpoints import RunFolder
@@ -133,7 +133,7 @@ class CLIPTask:
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> CLIPTask:
     """Data, words and a model with fresh weights. A resumed run passes the tokenizer it began with."""
-    emoji = cropped(load_emoji())
+    emoji = load_emoji().cropped()
     if tokenizer is None:
         tokenizer = Tokenizer.build(emoji.names)
     config = replace(recipe.model, vocabulary_size=len(tokenizer))
@@ -141,12 +141,6 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> CLIPTask:
     model.tokenizer = tokenizer
     model.use_backend(recipe.backend)
     return CLIPTask(model, replace(recipe, model=config), emoji, encode_names(tokenizer, emoji.names, config.max_length))
-
-
-def cropped(emoji: Emoji) -> Emoji:
-    """The same emoji with the white around each drawing cut away."""
-    return replace(emoji, drawings={artist: np.stack([crop_to_drawing(drawing, drawing.shape[0]) for drawing in drawings])
-                                    for artist, drawings in emoji.drawings.items()})
 
 
 def encode_names(tokenizer: Tokenizer, names: Sequence[str], max_length: int) -> NDArray[np.integer]:
@@ -189,7 +183,7 @@ def evaluate_run(model: CLIPModel, run: RunFolder) -> Report:
     """Retrieval on the unseen artist's drawings, beside the nearest training drawing by pixels and by slopes."""
     from tinymm.plots.retrieval import draw_finds
 
-    recipe, emoji = Recipe.of_run(run), cropped(load_emoji())
+    recipe, emoji = Recipe.of_run(run), load_emoji().cropped()
     artist = TEST_ARTIST if recipe.data == "all" else VALIDATION_ARTIST
     ids = encode_names(model.tokenizer, emoji.names, model.config.max_length)
     similarity, matches = similarities(model, emoji, artist, ids)

@@ -45,7 +45,7 @@ class Recipe(TrainingRecipe):
                                                   evaluate_every=300, evaluation_limit=300)
     model: TextImageConfig = TextImageConfig(       # the tokenizer's size is put in by `prepare`
         vocabulary_size=0, image_size=32, channels=(32, 64, 128), strides=(1, 2, 2), d_model=128, n_heads=4, n_layers=2,
-        d_ff=256, max_length=18, residual=True, directions=4, dropout=0.1)
+        d_ff=256, max_length=18, residual=True, directions=4, crop=True, dropout=0.1)
     data: str = "all"
     drawings: int = 128               # in a batch
     mixtures: float = 0.5             # the share of drawings that are a mixture of two artists'
@@ -68,7 +68,7 @@ class EmojiCaptionTask:
 
     model: TextImageModel
     recipe: Recipe
-    emoji: Emoji
+    emoji: Emoji                      # cropped to the drawings
 
     def __post_init__(self) -> None:
         tokenizer, artists = self.model.tokenizer, self.recipe.artists
@@ -110,7 +110,7 @@ class EmojiCaptionTask:
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> EmojiCaptionTask:
     """Data, words and a model with fresh weights. A resumed run passes the tokenizer it began with."""
-    emoji = load_emoji()
+    emoji = load_emoji().cropped()
     if tokenizer is None:
         tokenizer = Tokenizer.build(emoji.names)
     config = replace(recipe.model, vocabulary_size=len(tokenizer))
@@ -143,7 +143,7 @@ def evaluate_run(model: TextImageModel, run: RunFolder) -> Report:
     """Names for the unseen artist's drawings."""
     from tinymm.plots.examples import draw_examples
 
-    recipe, emoji = Recipe.of_run(run), load_emoji()
+    recipe, emoji = Recipe.of_run(run), load_emoji().cropped()
     artist = TEST_ARTIST if recipe.data == "all" else VALIDATION_ARTIST
     drawings, which = emoji.of((artist,))
     names = [" ".join(split_words(emoji.names[i])) for i in which]
