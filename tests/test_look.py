@@ -188,7 +188,7 @@ def test_maps_and_pixels_of_the_models_that_read_a_question_and_an_image(image, 
         logits, _ = model.forward(2 * brightness[None] - 1, ids)
         if kind is MultimodalBERT:
             return log_softmax_forward(logits)[0][0, model.config.answers.index(found.answer)]
-        spans = best_span(model.forward(2 * image[None] / 255 - 1, ids)[0], may_answer(ids))
+        spans = best_span(model.forward(model.encoder.image_input(image[None]), ids)[0], may_answer(ids))
         return -2 * span_cross_entropy_forward(logits, spans, may_answer(ids))[0]
 
     brightness, step, (pixel,) = image / 255, 1e-6, found.pixels

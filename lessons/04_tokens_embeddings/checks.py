@@ -40,7 +40,19 @@ def bigram(rng):
     return {"ids": ids, "table": rng.normal(size=(5, 3)), "head": rng.normal(size=(3, 5)), "following": following}
 
 
+def sure_bigram(rng):
+    inputs = bigram(rng)
+    inputs["head"][:, 0] *= 1000                   # so that some exponentials would overflow
+    return inputs
+
+
 FACTS = {
+    "hidden": "row n is row ids[n] of the table",
+    "logits": "hidden head: a score for each of the V tokens",
+    "shifted": "the largest of each row is 0",
+    "log_p": "shifted minus the log of the sum of its exponentials, row by row: the exponentials of a row of log_p sum to 1",
+    "p": "the exponential of log_p: its rows sum to 1",
+    "loss": "the mean of -log_p at the tokens that followed",
     "y": "each row has a single 1, at the token that follows",
     "d_logits": "d_loss (p - y) / N: its rows sum to 0",
     "d_head": "logits = hidden head, and for C = A B the gradient of B is A^T dC",
@@ -85,7 +97,19 @@ EXERCISES = [
                   "a row gets the sum of its gradients, not their mean": lambda d_out, cache: _mean(d_out, cache)},
     ),
     Exercise(
-        5, "bigram_backward", "from the loss to the table", bigram, forward="bigram_forward", differentiable=("table", "head"),
+        5, "bigram_forward", "guess the next token", sure_bigram,
+        hints=("The lookup, a product, and the cross-entropy of chapter 2.",
+               "shifted = logits - logits.max(axis=-1, keepdims=True); log_p is shifted minus np.log of the sum of np.exp(shifted).",
+               "log_p[np.arange(len(ids)), following] picks from each row the entry of the right token."),
+        facts=FACTS,
+        mistakes={"the loss is the mean over the tokens, not the sum": lambda **inputs: _bigram(**inputs, total=np.sum),
+                  "the right answer is the token that follows, not the one that is read":
+                  lambda ids, table, head, following: _bigram(ids, table, head, ids, cached=following),
+                  "take the logarithm without computing p first: where p is rounded to 0, log p is -inf":
+                  lambda **inputs: _bigram(**inputs, logarithm=lambda shifted: np.log(np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)))},
+    ),
+    Exercise(
+        6, "bigram_backward", "from the loss to the table", bigram, forward="bigram_forward", differentiable=("table", "head"),
         hints=("Cross-entropy and softmax together: p - y, divided by N, times d_loss.",
                "d_head and d_hidden come from the product logits = hidden head, as in chapter 1.",
                "d_hidden goes to the rows that were read: your embedding_backward, or np.add.at."),
@@ -140,6 +164,15 @@ def _greedy(word, merges):
         tokens.append(word[i:end])
         i = end
     return tuple(tokens)
+
+
+def _bigram(ids, table, head, following, total=np.mean, cached=None, logarithm=None):
+    hidden = table[ids]
+    logits = hidden @ head
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_p = logarithm(shifted) if logarithm else shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    loss = -total(log_p[np.arange(len(ids)), following])
+    return loss, (ids, hidden, head, np.exp(log_p), following if cached is None else cached)
 
 
 def _overwritten(d_out, cache):

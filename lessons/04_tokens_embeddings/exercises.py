@@ -59,18 +59,34 @@ def embedding_backward(d_out, cache):
     raise NotImplementedError("Lesson 4, exercise 4")
 
 
-def bigram_backward(d_loss, cache):
-    """The gradients of a model that guesses the next token from one token.
+def bigram_forward(ids, table, head, following):
+    """A model that guesses the next token from one token, and its loss.
 
         hidden = table[ids]      logits = hidden head      p = softmax(logits)      loss = mean of -log p[n, following[n]]
+
+    It must be right for logits such as 1000, too. Name the steps hidden (N, D), logits, shifted (the logits minus the largest
+    of their row), log_p (N, V), loss.
+
+    Args:
+        ids: the tokens that are read, whole numbers (N,).   table: (V, D).   head: (D, V).
+        following: the token behind each of them, whole numbers (N,).
+
+    Returns:
+        loss, a number, and the cache (ids, hidden, head, p, following); p (N, V).
+    """
+    raise NotImplementedError("Lesson 4, exercise 5")
+
+
+def bigram_backward(d_loss, cache):
+    """The gradients of table and head, for the loss of `bigram_forward`.
 
     Name the steps y (N, V), which is 1 at the right token and else 0, d_logits (N, V), d_head (D, V), d_hidden (N, D) and
     d_table (V, D).
 
     Args:
-        d_loss: a number.   cache: (ids (N,), hidden (N, D), head (D, V), p (N, V), following (N,)).
+        d_loss: a number.   cache: (ids, hidden, head, p, following), as `bigram_forward` returns it.
 
     Returns:
         d_table (V, D), d_head (D, V).
     """
-    raise NotImplementedError("Lesson 4, exercise 5")
+    raise NotImplementedError("Lesson 4, exercise 6")

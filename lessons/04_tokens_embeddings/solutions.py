@@ -50,7 +50,8 @@ def bigram_forward(ids, table, head, following):
     shifted = logits - logits.max(axis=-1, keepdims=True)                    # (N, V)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))    # (N, V)
     loss = -log_p[np.arange(len(ids)), following].mean()                     # ()
-    return loss, (ids, hidden, head, np.exp(log_p), following)
+    p = np.exp(log_p)                                                        # (N, V)
+    return loss, (ids, hidden, head, p, following)
 
 
 def bigram_backward(d_loss, cache):

@@ -167,7 +167,7 @@ def test_the_whole_model_beside_pytorch(kind, norm, rng):
         spans, allowed = np.array([[2, 4], [3, 3], [1, 2]]), may_answer(ids)
         loss, loss_cache = functional.span_cross_entropy_forward(logits, spans, allowed)
         d_logits = functional.span_cross_entropy_backward(1.0, loss_cache)
-        scores = torch.einsum("rtd,rkd->rtk", x, linear(x[:, 0], "query").unflatten(-1, (2, 12))) / 12 ** 0.5
+        scores = torch.einsum("rtd,rkd->rtk", x + p["keys.weight"][torch.tensor(ids)], linear(x[:, 0], "query").unflatten(-1, (2, 12))) / 12 ** 0.5
         start, end = scores.masked_fill(torch.tensor(~allowed)[..., None], -torch.inf).unbind(-1)
         peer = (F.cross_entropy(start, torch.tensor(spans[:, 0])) + F.cross_entropy(end, torch.tensor(spans[:, 1]))) / 2
     else:

@@ -160,9 +160,13 @@ def easy_vqa_shapes(questions: QuestionSet) -> list[Shape | None]:
             for facts in known]
 
 
-def random_scenes(n: int, rng: np.random.Generator) -> list[Scene]:
-    """Scenes of all colours and shapes, each with each equally often, so that no colour is likelier for one shape than another."""
-    return [sample_scene(rng, PAIRS) for _ in range(n)]
+def random_scenes(n: int, rng: np.random.Generator, count: int | None = None) -> list[Scene]:
+    """Scenes of all colours and shapes, each with each equally often, so that no colour is likelier for one shape than another.
+
+    Args:
+        count: how many shapes in each, 1 to 3; None: as `sample_scene` draws it.
+    """
+    return [sample_scene(rng, PAIRS, count=count) for _ in range(n)]
 
 
 # ---- a set to test on -------------------------------------------------------------------------------------------------

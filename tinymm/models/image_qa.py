@@ -7,15 +7,17 @@
     image  --residual CNN-->  image tokens (N, D) ------.
                                                         |
     <cls> is the circle red or blue ?  --BERT with cross-attention-->  x (T, D)
-    <cls>  --dense-->  what is looked for: q (2, D)                    start and end logits  x q^T / sqrt(D)   (T, 2)
+    <cls>  --dense-->  what is looked for: q (2, D)
+    start and end logits (T, 2):  (x + k) q^T / sqrt(D)                k (T, D) a vector of each word itself
 
 As in BERT's reading comprehension (Devlin et al. 2019, section 4.2) two scores say of each word whether the answer begins and
 whether it ends there; the answer is the best pair start <= end. There the text holds the answer; here it holds both
 choices, and only the image tells them apart. The model can so answer with words that never were a class, only a choice.
 
 BERT scores all words with the same two vectors; here they depend on <cls>, which has seen the image (a pointer, Vinyals et al.
-2015). So what was seen and what is written are compared by a product. With constant vectors a block's feed-forward layer must
-learn the comparison before anything else can be learned; shapes were then still guessed after 3,000 steps.
+2015), and meet vectors k that differ from word to word from the first step on. So what is seen and what is written are compared
+by a product. BERT's head must learn the comparison in a feed-forward layer before anything else can be learned: after 3,000
+steps it knew the colours, but guessed the shapes.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,7 @@ from tinymm.data.bucketing import pad_sentences
 from tinymm.data.images import ImageSource
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.functional.span import best_span
-from tinymm.layers import Linear, Module
+from tinymm.layers import Embedding, Linear, Module
 from tinymm.layers.module import Array
 from tinymm.models.asking import pair_questions
 from tinymm.models.bert import text_tokenizer
@@ -44,9 +46,14 @@ class ImageQAConfig(ImageTextConfig):
 
 class ImageQACache(NamedTuple):
     encoder: ImageTextCache
-    x: Array         # (R, T, D)
+    point: "PointCache"
+
+
+class PointCache(NamedTuple):
     query: tuple
     q: Array         # (R, 2, D)
+    words: tuple
+    keys: Array      # (R, T, D)
 
 
 class ImageQA(Module):
@@ -58,6 +65,7 @@ class ImageQA(Module):
         self.config = config
         self.encoder = ImageTextEncoder(config, rng)
         self.query = Linear(config.d_model, 2 * config.d_model, rng)
+        self.keys = Embedding(config.vocabulary_size, config.d_model, rng, scale=1.0)
 
     # ---- the equations ----------------------------------------------------------------------------------------------
 
@@ -68,27 +76,31 @@ class ImageQA(Module):
         The arguments are those of `ImageTextEncoder.forward`. The logits at <cls> and at padding mean nothing (`may_answer`).
         """
         x, encoder = self.encoder.forward(images, ids, image_index, training=training, rng=rng)      # (R, T, D)  F1
-        logits, q, query = self.point(x)                                                             # (R, T, 2)  F2 to F4
-        return logits, ImageQACache(encoder, x, query, q)
-
-    def point(self, x: Array) -> tuple[Array, Array, tuple]:
-        """The encoder's x (R, T, D) -> logits (R, T, 2), what is looked for q (R, 2, D), and the cache of the dense layer."""
-        q, query = self.query.forward(x[:, 0])                                                       # (R, 2 D)   F2  <cls> says what
-        q = q.reshape(len(x), 2, -1)                                                                 # (R, 2, D)  F3
-        return x @ q.swapaxes(1, 2) * self.scale, q, query                                           # (R, T, 2)  F4
+        logits, point = self.point(x, ids)                                                           # (R, T, 2)  F2
+        return logits, ImageQACache(encoder, point)
 
     def backward(self, d_logits: Array, cache: ImageQACache, input_gradient: bool = True) -> Array | None:
         """d_logits (R, T, 2) -> d_images (B, H, W, 3), or None without input_gradient; adds the gradients of all parameters."""
-        d_logits = d_logits * self.scale                                                             # (R, T, 2)
-        d_x = d_logits @ cache.q                                                                     # (R, T, D)  undoes F4
-        d_q = d_logits.swapaxes(1, 2) @ cache.x                                                      # (R, 2, D)  undoes F4
-        d_x[:, 0] += self.query.backward(d_q.reshape(len(d_q), -1), cache.query)                     # (R, D)     undoes F3, F2
+        d_x = self.point_backward(d_logits, cache.point)                                             # (R, T, D)  undoes F2
         return self.encoder.backward(d_x, cache.encoder, input_gradient)                             # (B, H, W, 3)  undoes F1
 
-    @property
-    def scale(self) -> float:
-        """1 / sqrt(D): logits of the size of one vector's entries."""
-        return self.config.d_model ** -0.5
+    def point(self, x: Array, ids: NDArray[np.integer]) -> tuple[Array, PointCache]:
+        """The encoder's x (R, T, D) of the words ids (R, T) -> logits (R, T, 2)."""
+        q, query = self.query.forward(x[:, 0])                                                       # (R, 2 D)   F1  <cls> says what
+        q = q.reshape(len(x), 2, -1)                                                                 # (R, 2, D)  F2
+        k, words = self.keys.forward(ids)                                                            # (R, T, D)  F3
+        keys = x + k                                                                                 # (R, T, D)  F4
+        logits = keys @ q.swapaxes(1, 2) * self.config.d_model ** -0.5                               # (R, T, 2)  F5
+        return logits, PointCache(query, q, words, keys)
+
+    def point_backward(self, d_logits: Array, cache: PointCache) -> Array:
+        """d_logits (R, T, 2) -> d_x (R, T, D)."""
+        d_scores = d_logits * self.config.d_model ** -0.5                                            # (R, T, 2)  undoes F5
+        d_x = d_scores @ cache.q                                                                     # (R, T, D)  undoes F5, F4
+        self.keys.backward(d_x, cache.words)                                                         #            undoes F3
+        d_q = d_scores.swapaxes(1, 2) @ cache.keys                                                   # (R, 2, D)  undoes F5
+        d_x[:, 0] += self.query.backward(d_q.reshape(len(d_q), -1), cache.query)                     # (R, D)     undoes F2, F1
+        return d_x
 
     # ---- what it is for ---------------------------------------------------------------------------------------------
 
@@ -110,7 +122,7 @@ class ImageQA(Module):
 
     def find(self, images: NDArray[np.uint8], ids: NDArray[np.integer], image_index: NDArray[np.integer]) -> NDArray[np.integer]:
         """The first and the last place of the answer in each of the questions ids (R, T): (R, 2)."""
-        logits, _, _ = self.point(self.encoder.read(images, ids, image_index))                       # (R, T, 2)
+        logits, _ = self.point(self.encoder.read(images, ids, image_index), ids)                     # (R, T, 2)
         return best_span(logits, may_answer(ids))
 
     def look(self, image: ImageSource, question: str) -> Inspection:

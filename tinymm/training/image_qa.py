@@ -1,7 +1,8 @@
 """Extractive question answering about images: which words of the question are the answer?
 
 Each step asks two-way questions (`tinymm.data.choice_questions`) about images of easy-VQA, mirrored and shifted, and about scenes
-that are composed and drawn for this step alone. The loss is the cross-entropy of where the answer begins and where it ends.
+that are composed and drawn for this step alone; at first scenes of one shape (easy examples first: a curriculum, Bengio et al. 2009).
+The loss is the cross-entropy of where the answer begins and where it ends.
 
 Validation and test images are never trained on: easy-VQA's test images, a tenth of its training images for validation, and
 scenes of their own. Their questions come in pairs, the same question about two images with opposite answers; without its
@@ -45,11 +46,13 @@ FIGURES = {
 class Recipe(TrainingRecipe):
     """Everything that decides what comes out of a training; saved in config.json."""
 
-    training: TrainingSettings = TrainingSettings(steps=3000, learning_rate=2e-3, warmup=200, beta2=0.98, kernel_decay=0.2,
+    training: TrainingSettings = TrainingSettings(steps=4000, learning_rate=3e-3, warmup=200, beta2=0.98, kernel_decay=0.2,
                                                   evaluate_every=250, evaluation_limit=1000)
     model: ImageQAConfig = ImageQAConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
     easy_images: int = 12        # of easy-VQA in a batch
     scenes: int = 28             # in a batch
+    one_shape: int = 500         # so many steps have scenes of a single shape only
+    rounds: int = 2              # questions of each kind about an image
     validation_share: float = 0.1     # of easy-VQA's training images
     test_scenes: int = 2000           # and as many for validation
 
@@ -80,15 +83,15 @@ class ImageQATask:
         self.easy = QuestionDraw(train, self.recipe.training.seed, BatchSettings())
 
     def batch(self, step: int) -> Batch:
-        """Images of easy-VQA and new scenes, with a question of every kind about each."""
+        """Images of easy-VQA and new scenes, with questions of every kind about each."""
         recipe, seed = self.recipe, self.recipe.training.seed
         rng = np.random.default_rng([seed, step, _BATCH])
         rows = self.known[draw_rows(seed, _ORDER, step, len(self.known), recipe.easy_images)]
-        scenes = random_scenes(recipe.scenes, rng)
+        scenes = random_scenes(recipe.scenes, rng, 1 if step < recipe.one_shape else None)
         images = np.concatenate([self.easy.show(rows, rng), draw_scenes(scenes)])
         there = [((self.shapes[row],), EASY_VQA) for row in rows] + [(scene.shapes, SCENES) for scene in scenes]
         asked = [(i, choice.asked(bool(rng.random() < 0.5)))
-                 for i, (shapes, world) in enumerate(there) for choice in choices_about(shapes, world, rng)]
+                 for i, (shapes, world) in enumerate(there) for _ in range(recipe.rounds) for choice in choices_about(shapes, world, rng)]
         return Batch(images, *encode(self.model.tokenizer, [question for _, question in asked]), np.array([i for i, _ in asked]))
 
     def step(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
