@@ -85,8 +85,8 @@ def draw_pixels(image: NDArray[np.uint8], gradients: Sequence[PixelGradient], as
     columns = 7
     bands = [gradients[i:i + columns] for i in range(0, len(gradients), columns)]
     height = label + (1 if alone else 2) * (side + under)
-    below = ("the gradient of ln p(word), in nats per unit of brightness (0 to 1)    blue, red: what a pixel adds to ln p, or takes "
-             "from it, by not being ground (the median colour)")
+    below = ("the gradient of ln p(word), in nats per unit of brightness (0 to 1)    blue, red: what a pixel adds to ln p by not being "
+             "ground, or takes from it")
     width = max(0.4 + (3 if alone else 1 + max(map(len, bands))) * (side + gap), 7.5)
     top = 0.95
     figure, axes = new_sheet(width, top + len(bands) * height + 0.05)

@@ -42,7 +42,7 @@ def draw_finds(emoji: Emoji, artist: str, rows: NDArray[np.integer], similarity:
         order = np.argsort(-similarity[place], kind="stable")
         for line, found in enumerate(order[:first]):
             is_right = found == rows[place]
-            write(axes, left + side + 0.1, top + 0.02 + 0.2 * line, f"{similarity[place, found]:.2f}  {wrap(emoji.names[found], 30, 1)}",
+            write(axes, left + side + 0.1, top + 0.02 + 0.2 * line, f"{similarity[place, found]:.2f}  {wrap(emoji.names[found], 26, 1)}",
                   ha="left", fontsize=8.5, color=RIGHT if is_right else INK, weight="bold" if is_right else "normal")
         rank = int(np.flatnonzero(order == rows[place])[0]) + 1
         if rank > first:
