@@ -40,7 +40,8 @@ from tinymm.training.optimizers import AdamW
 FAST = os.environ.get("TINYMM_FAST") == "1"
 rng = np.random.default_rng(11)
 
-train, held_out = number_pairs(8000, rng), number_pairs(500, rng, "validation")     # no number is in both
+train, held_out = number_pairs(8000, rng), number_pairs(100 if FAST else 500, rng, "validation")
+assert not set(train.sources) & set(held_out.sources)                            # no number is in both
 tokenizer = Tokenizer.build([*train.sources, *train.targets])
 PAD, END = tokenizer.pad_id, tokenizer.end_id
 for source, target in list(zip(train.sources, train.targets))[47:8000:1600]:
@@ -56,7 +57,7 @@ for source, target in list(zip(train.sources, train.targets))[47:8000:1600]:
 # $$ P(y \mid x) = \prod_t P(y_t \mid y_1, \dots, y_{t-1},\, x), \qquad L = -\frac1T \sum_t \log P(y_t \mid y_1, \dots, y_{t-1},\, x) $$
 #
 # By hand: if the model gives the three words of a text the probabilities $0.5$, $0.25$ and $0.8$, the text has probability $0.1$, and the loss is
-# $(0.693 + 1.386 + 0.223) / 3 = 0.767$, a third of $-\log 0.1$.
+# $(0.693 + 1.386 + 0.223) / 3 = 0.768$, a third of $-\log 0.1$.
 #
 # To compute all factors at once, the decoder reads **the right text**, not what it has written itself. That is **teacher forcing** (Williams and Zipser 1989). At each place it must
 # say the next word, so what it reads is what it must say, **shifted by one place to the right**. Something must stand in front: we take the token `<end>`, which also closes each text.
@@ -117,7 +118,7 @@ q = np.array([[[0.0, np.sqrt(2) * np.log(3)]]])                                 
 out, cache = attention_forward(q, memory, memory)                                # (B, T, D)
 d_q, d_k, d_v = attention_backward(np.array([[[0.0, 1.0]]]), cache)
 d_memory = d_k + d_v                                                             # (B, S, D)
-# STOP: look at d_k and d_v; d_k pushes "forty" away and pulls "seven" nearer
+# STOP: look at d_k and d_v; the two rows of d_k are opposite, as the shares of "forty" and "seven" sum to 1
 print("out     ", out.round(3).tolist())
 print("d_memory", d_memory.round(3).tolist())
 assert np.allclose(out, [[[1 / 4, 3 / 4]]])
@@ -128,7 +129,18 @@ assert np.allclose(d_memory, [[[0, 1 / 4 - 3 / 16 * np.log(3)], [0, 3 / 4 + 3 / 
 #
 # One head, to see every line; several heads are the reshape of chapter 7. `readable` is False where the source is padding: no word may look there.
 #
-# The backward walks back through F5 to F1. Each line is a product, so each gradient is one of the two rules of chapter 1. At the end there are **two** gradients of vectors:
+# Then backward, from F5 to F1. For a product $C = A B$ chapter 1 showed $dA = dC\, B^\top$ and $dB = A^\top dC$.
+#
+# **F5**, $\mathrm{out} = \mathrm{mixed}\, W_O$, is a product: $\; dW_O = \mathrm{mixed}^\top d\mathrm{out}$ and $d\mathrm{mixed} = d\mathrm{out}\, W_O^\top$.
+#
+# **F4** is the attention of chapter 6, with $P$ the weights:
+#
+# $$ dV = P^\top d\mathrm{mixed}, \qquad dP = d\mathrm{mixed}\, V^\top, \qquad dS_{ts} = P_{ts} \Big( dP_{ts} - \sum_j P_{tj}\, dP_{tj} \Big), \qquad dQ = \frac{dS\, K}{\sqrt D}, \qquad dK = \frac{dS^\top Q}{\sqrt D} $$
+#
+# No formula is new, but look at the shapes. $P$ and $dS$ are $T \times S$. So $dQ$ has $T$ rows, one for each word that is written, and $dK$ and $dV$ have $S$ rows, one for each word that was read.
+#
+# **F3**, $V = M W_V$: $\; dW_V = M^\top dV$, and $M$ gets $dV\, W_V^\top$. **F2**, $K = M W_K$: $\; dW_K = M^\top dK$, and $M$ gets $dK\, W_K^\top$ besides. **F1**, $Q = X W_Q$: $\; dW_Q = X^\top dQ$, and
+# $X$ gets $dQ\, W_Q^\top$. At the end there are **two** gradients of vectors:
 #
 # $$ dX = dQ\, W_Q^\top \qquad\qquad dM = dK\, W_K^\top + dV\, W_V^\top $$
 #
@@ -163,38 +175,64 @@ def cross_backward(d_out, cache):
     return d_x, d_memory, d_W_q, d_W_k, d_W_v, d_W_o
 
 
+# %% [markdown]
+# The products hide sums. The long way, for the vector $m_s$ of a single word of the source: each word $t$ that is written takes the share $P_{ts}$ of its value, and compares its own question $q_t$ with its key. So
+#
+# $$ dm_s = \sum_t P_{ts}\, d\mathrm{mixed}_t\, W_V^\top + \sum_t dS_{ts}\, \frac{q_t}{\sqrt D}\, W_K^\top $$
+#
+# **All words that are written speak to $m_s$**, each as loudly as it looked there. And where $P_{ts} = 0$, at padding, also $dS_{ts} = 0$: what nobody may read gets no gradient. The long way with loops, beside the short formula:
+
+# %%
 B, T, S, D = 2, 3, 5, 4
 readable = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)                    # (B, S)  the second source has two places of padding
 inputs = {"x": rng.normal(size=(B, T, D)), "memory": rng.normal(size=(B, S, D))}
 inputs |= {name: rng.normal(size=(D, D)) / 2 for name in ("W_q", "W_k", "W_v", "W_o")} | {"readable": readable}
+out, cache = cross_forward(**inputs)
+d_out = rng.normal(size=out.shape)
+P, Q = cache[6].weights, cache[6].q                                              # (B, T, S), (B, T, D)
+d_mixed = d_out @ inputs["W_o"].T                                                # (B, T, D)
+V = inputs["memory"] @ inputs["W_v"]                                             # (B, S, D)
+the_long_way = np.zeros((B, S, D))
+for b in range(B):
+    for t in range(T):
+        d_P = V[b] @ d_mixed[b, t]                                               # (S,)
+        for s in range(S):
+            d_score = P[b, t, s] * (d_P[s] - P[b, t] @ d_P)                      # ()
+            the_long_way[b, s] += P[b, t, s] * d_mixed[b, t] @ inputs["W_v"].T   # (D,)  m_s as a value
+            the_long_way[b, s] += d_score * Q[b, t] / np.sqrt(D) @ inputs["W_k"].T   # (D,)  m_s as a key
+d_memory = cross_backward(d_out, cache)[1]
+print("long way and short formula differ by", np.abs(the_long_way - d_memory).max())
+print("gradient at the padding of the second source:", d_memory[1, 3:].ravel())
+assert np.allclose(the_long_way, d_memory) and not d_memory[1, 3:].any()
+
+# %% [markdown]
+# The gradient check, and the library's own layer with one head and our matrices:
+
+# %%
 report = gradient_check(cross_forward, cross_backward, inputs, rng=rng)
 print(report)
 assert report.ok
 
-layer = MultiHeadAttention(D, 1, rng).astype(np.float64)                         # the library's layer with one head, and our matrices
+layer = MultiHeadAttention(D, 1, rng).astype(np.float64)
 for part, name in ((layer.query, "W_q"), (layer.key, "W_k"), (layer.value, "W_v"), (layer.output, "W_o")):
     part.weight.value[...] = inputs[name]
-out, cache = cross_forward(**inputs)
 expected, layer_cache = layer.forward(inputs["x"], inputs["memory"], mask=readable[:, None, None, :])
-d_out = rng.normal(size=out.shape)
 assert np.allclose(out, expected)
 assert all(np.allclose(mine, theirs) for mine, theirs in zip(cross_backward(d_out, cache), layer.backward(d_out, layer_cache)))
-d_memory = cross_backward(d_out, cache)[1]
-print("gradient at the padding of the second source:", d_memory[1, 3:].ravel())
-assert not d_memory[1, 3:].any()
 
 # %% [markdown]
 # ## Several layers: the gradients of the memory add up
 #
-# A decoder has several blocks, and **each looks at the same memory**. With two layers and their residual connections:
+# A decoder has several blocks, and **each looks at the same memory**. With $N$ layers and their residual connections:
 #
-# $$ x_1 = x_0 + f_1(x_0, M), \qquad x_2 = x_1 + f_2(x_1, M) $$
+# $$ x_n = x_{n-1} + f_n(x_{n-1}, M), \qquad n = 1, \dots, N $$
 #
-# $M$ acts on $x_2$ in two ways: through $f_2$ directly, and through $f_1$, whose result then travels on. The chain rule adds up all ways:
+# The long way: give each layer **a copy of its own**, $f_n(x_{n-1}, M_n)$ with $M_1 = M$, $\dots$, $M_N = M$. Nothing has changed, but now each copy is used once, by one layer. Its gradient is what `cross_backward` of that
+# layer returns, for the $dx_n$ that has come down to it. And moving $M$ moves all copies by the same, $\partial M_n / \partial M = 1$, so by the chain rule their gradients are added:
 #
-# $$ dM = \frac{\partial f_2}{\partial M}^{\!\top} dx_2 + \frac{\partial f_1}{\partial M}^{\!\top} dx_1 $$
+# $$ dM = \sum_{n=1}^{N} \frac{\partial M_n}{\partial M}\, dM_n = \sum_{n=1}^{N} dM_n, \qquad\qquad dx_{n-1} = dx_n + (\text{the } dX \text{ of layer } n) $$
 #
-# So we walk back through the layers, and put each one's part on a heap.
+# The second equation is the residual connection of chapter 8. So the short way needs no copies: we walk back through the layers, and put each one's part on a heap.
 
 # %%
 def stack_forward(x, memory, W, readable):
@@ -222,6 +260,36 @@ stack = {"x": inputs["x"], "memory": inputs["memory"], "W": rng.normal(size=(3, 
 report = gradient_check(stack_forward, stack_backward, stack, rng=rng)
 print(report)
 assert report.ok
+
+# %% [markdown]
+# And the long way in code, with a copy for each layer. The checker moves each copy alone; their gradients add up to that of the memory:
+
+# %%
+def copies_forward(x, copies, W, readable):
+    caches = []
+    for layer, copy in zip(W, copies):                                           # copies (N, B, S, D)
+        y, cache = cross_forward(x, copy, *layer, readable)                      # (B, T, D)
+        x = x + y                                                                # (B, T, D)
+        caches.append(cache)
+    return x, caches
+
+
+def copies_backward(d_out, caches):
+    d_x, d_copies, d_W = d_out, [], []
+    for cache in reversed(caches):
+        d_branch, d_copy, *d_layer = cross_backward(d_x, cache)                  # (B, T, D), (B, S, D)
+        d_x = d_x + d_branch                                                     # (B, T, D)
+        d_copies.insert(0, d_copy)
+        d_W.insert(0, d_layer)
+    return d_x, np.array(d_copies), np.array(d_W)                                # (N, B, S, D)
+
+
+with_copies = {"x": stack["x"], "copies": np.stack([stack["memory"]] * 3), "W": stack["W"], "readable": readable}
+assert gradient_check(copies_forward, copies_backward, with_copies, rng=rng).ok
+out, caches = stack_forward(**stack)
+d_copies = copies_backward(d_out, copies_forward(**with_copies)[1])[1]           # (N, B, S, D)
+print("size of the gradient of each copy:", np.linalg.norm(d_copies.reshape(3, -1), axis=1).round(2))
+assert np.allclose(d_copies.sum(axis=0), stack_backward(d_out, caches)[1])
 
 # %% [markdown]
 # **Break it:** keep the part of one layer only. It is a likely mistake, since it is just a `=` in place of a `+`. No shape is wrong, nothing crashes, and the decoder's own gradients stay right:
@@ -331,7 +399,7 @@ assert report.ok
 
 # %%
 sources, targets = ([tokenizer.encode(text) for text in texts] for texts in (train.sources, train.targets))
-held_out_sources = padded([tokenizer.encode(text) for text in held_out.sources])   # (500, S)
+held_out_sources = padded([tokenizer.encode(text) for text in held_out.sources])   # (N, S)
 
 
 def fit(model, steps, rate=5e-3):
@@ -351,7 +419,7 @@ def fit(model, steps, rate=5e-3):
     return losses
 
 
-V, steps = len(tokenizer), 40 if FAST else 400
+V, steps = len(tokenizer), 20 if FAST else 400
 start = time.perf_counter()
 translator = Translator(V, 48, 4, 2, np.random.default_rng(1))
 losses = fit(translator, steps)
@@ -418,10 +486,13 @@ for number, (axes, weights) in enumerate(zip(panels, maps), 1):
 panels[0].set_ylabel("written")
 show(figure, "11_alignment")
 print(text, "->", answer)
-assert np.allclose([weights.sum(axis=1) for weights in maps], 1, atol=1e-5)
+read, wrote = source[0].tolist(), {tokenizer.tokens[i]: t for t, i in enumerate(said)}
+for word, partner in (("sieben", "seven"), ("und", "-"), ("vierzig", "forty")):
+    assert FAST or maps[1][wrote[word]].argmax() == read.index(tokenizer.id(partner))   # in the second block
+assert text not in train.sources and np.allclose([weights.sum(axis=1) for weights in maps], 1, atol=1e-5)
 
 # %% [markdown]
-# In the lower right corner the order turns round: "sieben" is written while "seven" is read, then "und" at the hyphen, then "vierzig" at "forty". Nobody told the model which word belongs to which; the loss
+# In the lower right corner the order turns round: "sieben" is written while "seven" is looked at most, then "und" at the hyphen, then "vierzig" at "forty". Nobody told the model which word belongs to which; the loss
 # of the next word was enough. (With `TINYMM_FAST=1` the training is too short for that.)
 #
 # Do not read too much into such pictures: the memory's vector of "seven" has already looked at its neighbours, in the encoder. A weight says where something was taken, not what.
@@ -497,7 +568,7 @@ for source, target in zip(facts.sources, facts.targets):
 # ## Questions
 #
 # :::{dropdown} Why does the decoder not simply copy the label, which it reads one place later?
-# It may not see that place: the causal mask hides it. Without the mask the loss would fall to almost nothing, and the model could write nothing (chapter 9 tries it).
+# It may not see that place: the causal mask hides it. Without the mask the loss would fall to almost nothing, and the model could write nothing, since there is no next place to copy from.
 # :::
 #
 # :::{dropdown} Reading the right text, the model finds each next word of the target the likeliest one. Will greedy decoding write the target exactly?
@@ -509,7 +580,7 @@ for source, target in zip(facts.sources, facts.targets):
 # :::
 #
 # :::{dropdown} Put the mistake of the overwritten `d_memory` into `decode_backward`, and train. What do you expect?
-# Try it: the model learns nearly as well. The encoder still hears one layer, and all the other gradients are right. That is the trouble with such mistakes: only a gradient check finds them.
+# Try it: the loss falls as far, and the held-out numbers are as right. The encoder still hears one layer, and all the other gradients are right. That is the trouble with such mistakes: only a gradient check finds them.
 # :::
 #
 # :::{dropdown} How many dot products of queries with keys does a block of the decoder compute, for a source of 1,000 words and a target of 10?
