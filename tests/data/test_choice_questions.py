@@ -32,13 +32,19 @@ def test_the_right_choice_is_true_and_the_wrong_one_is_not(rng):
             if choice.kind == "thing":
                 assert choice.right in things(scene) and choice.wrong not in things(scene)
                 continue
-            shape = named(scene, choice.before.removeprefix("is the "))
+            if choice.kind == "side":
+                seen = named(scene, choice.before.removeprefix("is the ").removesuffix(" in the"))
+                middle, (low, high) = (seen.x, ("left", "right")) if choice.right in ("left", "right") else (seen.y, ("top", "bottom"))
+                assert (choice.right, choice.wrong) == ((low, high) if middle < 32 else (high, low)) and abs(middle - 32) > 6
+                continue
             if choice.kind == "place":
+                shape = named(scene, choice.before.removeprefix("is the "))
                 other = named(scene, choice.after.removeprefix("of ").removeprefix("the "))
                 side = choice.right.removeprefix("to the ")
                 assert relation(shape, other).split()[0] == side
                 assert {side, choice.wrong.removeprefix("to the ")} in ({"left", "right"}, {"above", "below"})
             else:
+                shape = named(scene, choice.before.removeprefix("is the "))
                 assert choice.right.split()[-1] == (shape.color if choice.kind == "color" else shape.kind)
     assert set(kinds) == set(KINDS) and min(kinds.values()) > 50
 

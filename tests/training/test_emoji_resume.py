@@ -17,6 +17,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_training_resumes_with_the_same_numbers(name, tmp_path):
     Task, recipe = CASES[name]

@@ -3,6 +3,7 @@
     is the circle red or blue ?                               color    the only circle of the picture
     is the red shape a circle or a star ?                     shape    the only red one
     do you see a red star or a green star ?                   thing    exactly one of the two is there
+    is the heart in the left or right half ?                  side     also: in the top or bottom half
     is the heart to the left or to the right of the cross ?   place    also: left or right of, above or below
 
 A question says nothing about its answer. The right choice comes first or second by lot; and in a test set each question is
@@ -24,7 +25,8 @@ from tinymm.data.scenes import COLORS, PAIRS, SHAPES, SIZE, Scene, Shape, draw_s
 EASY_COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 EASY_SHAPES = ("circle", "rectangle", "triangle")
 SILENT = ("a", "an", "to", "the")     # before a choice; an answer leaves them out: "a circle" is answered by "circle"
-KINDS = ("color", "shape", "thing", "place")
+CLEARLY = 6      # pixels from the middle of the picture, from which on a shape is in one half
+KINDS = ("color", "shape", "thing", "side", "place")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ def choices_about(shapes: Sequence[Shape], world: World, rng: np.random.Generato
     questions.append(Choice("thing", _any(("do you see", "is there"), rng), str(shape), _a(f"{color} {kind}")))
 
     named = [(shape, name) for shape in shapes if (name := _name(shape, shapes)) is not None]
+    off_centre = [(name, side, other) for shape, name in named for middle, (low, high) in ((shape.x, ("left", "right")), (shape.y, ("top", "bottom")))
+                  if abs(middle - SIZE / 2) > CLEARLY for side, other in [(low, high) if middle < SIZE / 2 else (high, low)]]
+    if off_centre:
+        name, side, other = _any(off_centre, rng)
+        questions.append(Choice("side", f"is the {name} in the", side, other, "half"))
+
     in_line = [(a, b) for a in named for b in named if a is not b and relation(a[0], b[0]) is not None]
     if in_line:
         (a, first), (b, second) = _any(in_line, rng)
@@ -134,7 +142,7 @@ def _any(items: Sequence, rng: np.random.Generator):
 def vocabulary() -> list[str]:
     """Every text that a question may be made of."""
     words = [*SCENES.colors, *SCENES.shapes, *EASY_VQA.colors, *EASY_VQA.shapes]
-    return [*words, "is the shape a or an ?", "do you see", "is there", "to the left or right of", "above below"]
+    return [*words, "is the shape a or an ?", "do you see", "is there", "to the left or right of", "above below", "in top bottom half"]
 
 
 # ---- what there is in the pictures ------------------------------------------------------------------------------------
