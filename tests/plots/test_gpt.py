@@ -19,14 +19,14 @@ class Fake:
         tokens = [text[i:i + 5] for i in range(0, len(text), 5)]
         return tokens, np.arange(len(tokens), dtype=float)
 
-    tokenizer = SimpleNamespace(decode="".join)
+    config = SimpleNamespace(max_length=9)
 
     def read(self, text):
         return list(text)
 
-    def look(self, text):
-        tokens = ["<end>", *text]
-        return Inspection(text, "", (AttentionMaps("words", "", np.full((1, 2, len(tokens), len(tokens)), 0.5), tokens, tokens),))
+    def inspect(self, ids):
+        tokens = ["<end>", *ids]
+        return Inspection("", "", (AttentionMaps("words", "", np.full((1, 2, len(tokens), len(tokens)), 0.5), tokens, tokens),))
 
 
 @pytest.fixture

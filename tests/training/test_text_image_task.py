@@ -181,6 +181,8 @@ def test_each_choice_of_tasks_trains_and_tests_just_these(data, names, losses, t
     assert np.isfinite(values["loss"]) and {name for name in values if name.endswith("_loss")} == losses
     assert sum(weight for _, _, weight in task.parts(task.batch(0))) == pytest.approx(1)
     assert task.evaluate(limit=6).keys() == names
+    if data == "questions":
+        return      # the rest is like that of "all"
     result = evaluate(task.model, task.tests, task.tests.questions)
     assert result.figures.keys() == names | ({"blank_image_exact", "majority_exact"} if "questions_exact" in names else set())
     run = tiny_task.make_run(tmp_path / "run", task)

@@ -209,14 +209,19 @@ class GPTModel(Module):
         Raises:
             UserError: the text is longer than the model sees at once, or has a character that the tokenizer does not know.
         """
-        ids = [self._tokenizer().end_id, *self.read(text)]
-        if len(ids) > self.config.max_length:
-            raise UserError(f"the text has {len(ids) - 1} tokens, but the model sees at most {self.config.max_length - 1} at once; shorten it")
-        logits, cache = self.forward(np.array([ids]))                                       # (1, T, V)
+        ids, room = self.read(text), self.config.max_length - 1
+        if len(ids) > room:
+            raise UserError(f"the text has {len(ids)} tokens, but the model sees at most {room} at once; shorten it")
+        return self.inspect(ids)
+
+    def inspect(self, ids: list[int]) -> Inspection:
+        """`look` for a text that is already token ids, at most max_length - 1 of them."""
+        tokenizer = self._tokenizer()
+        logits, cache = self.forward(np.array([[tokenizer.end_id, *ids]]))                  # (1, T, V)
         weights = np.stack([attention_weights(block.attention.sublayer)[0] for block in cache.blocks])      # (L, H, T, T)
-        tokens = ["<end>", *(self.tokenizer.decode([token]) for token in ids[1:])]
+        tokens = ["<end>", *(tokenizer.decode([token]) for token in ids)]
         maps = AttentionMaps("words", "Which tokens each token looks at", weights, tokens, tokens)
-        return Inspection(text, self.tokenizer.decode([int(logits[0, -1].argmax())]), (maps,))
+        return Inspection(tokenizer.decode(ids), tokenizer.decode([int(logits[0, -1].argmax())]), (maps,))
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:

@@ -82,7 +82,7 @@ def _no_font(character: str) -> bool:
 
 def draw_heads(model: "GPTModel", text: str, path: str | Path) -> Path:
     """Every head on the first tokens of a text; numbers stand for tokens that no font can show."""
-    maps = model.look(model.tokenizer.decode(model.read(text)[:TOKENS - 1])).attention[0]
+    maps = model.inspect(model.read(text)[:min(TOKENS, model.config.max_length) - 1]).attention[0]
     names = [str(i) if any(map(_no_font, token)) else token.replace("\n", "↵") for i, token in enumerate(maps.rows)]
     maps = head_lines(names, names, maps.weights)
     below = "each row: a token that looks, and the tokens it sees: itself and those before it"
