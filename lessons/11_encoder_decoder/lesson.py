@@ -1,12 +1,15 @@
 # %% [markdown]
 # # 11. Encoder and decoder
 #
-# **You will learn** how a model turns one text into another: teacher forcing and the shift, cross-attention with a gradient that goes two ways, why the encoder's
-# gradient is a sum over all decoder layers, what padding may not do, and greedy decoding. At the end your model translates number words it has never read.
+# **You will learn** how a model turns one text into another: teacher forcing and the shift, cross-attention with a gradient
+# that goes two ways, why the encoder's gradient is a sum over all decoder layers, what padding may not do, and greedy
+# decoding. At the end your model translates number words it has never read.
 #
-# **You need** chapters 6 to 8 (attention, positions, the block), and cross-entropy from chapter 2. Chapter 9 helps, but you can do without it.
+# **You need** chapters 6 to 8 (attention, positions, the block), and cross-entropy from chapter 2. Chapter 9 helps, but you
+# can do without it.
 #
-# **It takes** about twenty-five seconds to run, and less than 300 MB. The texts are number words, English and German, whose right translation can be computed.
+# **It takes** about twenty-five seconds to run, and less than 300 MB. The texts are number words, English and German, whose
+# right translation can be computed.
 #
 # ## The picture
 #
@@ -20,8 +23,9 @@
 #                                                                           |
 #                                                              sieben  und  vierzig       (then <end>)
 #
-# The **encoder** reads the whole source at once and makes one vector of each word: the **memory**. The **decoder** writes the target word by word. In each of its blocks
-# it looks at the memory (Vaswani et al. 2017, figure 1). $S$ is the length of the source, $T$ that of the target; they differ.
+# The **encoder** reads the whole source at once and makes one vector of each word: the **memory**. The **decoder** writes
+# the target word by word. In each of its blocks it looks at the memory (Vaswani et al. 2017, figure 1). $S$ is the length
+# of the source, $T$ that of the target; they differ.
 
 # %%
 import os
@@ -48,24 +52,29 @@ for source, target in list(zip(train.sources, train.targets))[47:8000:1600]:
     print(f"{source}   ->   {target}")
 
 # %% [markdown]
-# German says the units before the tens: "seven and forty". So a translator cannot go word by word; it must know which word to read next.
+# German says the units before the tens: "seven and forty". So a translator cannot go word by word; it must know which word
+# to read next.
 #
 # ## Teacher forcing, and the shift
 #
-# The probability of a whole text is a product: the first word, times the second given the first, and so on. With $x$ the source and $y$ the target,
+# The probability of a whole text is a product: the first word, times the second given the first, and so on. With $x$ the
+# source and $y$ the target,
 #
 # $$ P(y \mid x) = \prod_t P(y_t \mid y_1, \dots, y_{t-1},\, x), \qquad L = -\frac1T \sum_t \log P(y_t \mid y_1, \dots, y_{t-1},\, x) $$
 #
-# By hand: if the model gives the three words of a text the probabilities $0.5$, $0.25$ and $0.8$, the text has probability $0.1$, and the loss is
-# $(0.693 + 1.386 + 0.223) / 3 = 0.768$, a third of $-\log 0.1$.
+# By hand: if the model gives the three words of a text the probabilities $0.5$, $0.25$ and $0.8$, the text has probability
+# $0.1$, and the loss is $(0.693 + 1.386 + 0.223) / 3 = 0.768$, a third of $-\log 0.1$.
 #
-# To compute all factors at once, the decoder reads **the right text**, not what it has written itself. That is **teacher forcing** (Williams and Zipser 1989). At each place it must
-# say the next word, so what it reads is what it must say, **shifted by one place to the right**. Something must stand in front: we take the token `<end>`, which also closes each text.
+# To compute all factors at once, the decoder reads **the right text**, not what it has written itself. That is **teacher
+# forcing** (Williams and Zipser 1989). At each place it must say the next word, so what it reads is what it must say,
+# **shifted by one place to the right**. Something must stand in front: we take the token `<end>`, which also closes each
+# text.
 #
 #     it reads     <end>   sieben   und      vierzig
 #     it says      sieben  und      vierzig  <end>
 #
-# The causal mask of chapter 6 is what makes this honest: without it, the decoder would see at its own input, one place further on, the word that it must say.
+# The causal mask of chapter 6 is what makes this honest: without it, the decoder would see at its own input, one place
+# further on, the word that it must say.
 
 # %%
 assert np.isclose(-np.log([0.5, 0.25, 0.8]).mean(), 0.7675, atol=1e-4)
@@ -100,17 +109,21 @@ assert (target[0, 1:] == labels[0, :-1]).all() and (labels[1] == [tokenizer.id("
 # %% [markdown]
 # ## Cross-attention, by pencil and paper
 #
-# In self-attention queries, keys and values come from one text. In **cross-attention** the queries come from the decoder, the keys and values from the memory:
+# In self-attention queries, keys and values come from one text. In **cross-attention** the queries come from the decoder,
+# the keys and values from the memory:
 #
 # $$ Q = X W_Q, \qquad K = M W_K, \qquad V = M W_V, \qquad \mathrm{out} = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt D}\right) V\, W_O $$
 #
 # The weights are now a rectangle, $T \times S$: how much each word that is written takes from each word that was read.
 #
-# Let the memory hold two words, "forty" $= (1, 0)$ and "seven" $= (0, 1)$, let all four matrices be 1, and let the decoder ask with $q = (0, \sqrt2 \log 3)$. The scores are
-# $(0, \log 3)$, their exponentials $(1, 3)$, and the weights $(\tfrac14, \tfrac34)$: three quarters of "seven". The output is $(\tfrac14, \tfrac34)$.
+# Let the memory hold two words, "forty" $= (1, 0)$ and "seven" $= (0, 1)$, let all four matrices be 1, and let the decoder
+# ask with $q = (0, \sqrt2 \log 3)$. The scores are $(0, \log 3)$, their exponentials $(1, 3)$, and the weights
+# $(\tfrac14, \tfrac34)$: three quarters of "seven". The output is $(\tfrac14, \tfrac34)$.
 #
-# Now backward, with $d\mathrm{out} = (0, 1)$. What does "seven" get? Along the **value** $\tfrac34 (0, 1)$. Along the **key** first $ds = p\,(dp - \sum p\,dp)$: here $dp = (0, 1)$, the mean is $\tfrac34$,
-# so $ds = (-\tfrac{3}{16}, \tfrac{3}{16})$, and $dk = ds\, q / \sqrt2 = \pm\tfrac{3}{16} (0, \log 3)$. The memory is used twice, as key and as value, so **both are added**.
+# Now backward, with $d\mathrm{out} = (0, 1)$. What does "seven" get? Along the **value** $\tfrac34 (0, 1)$. Along the
+# **key** first $ds = p\,(dp - \sum p\,dp)$: here $dp = (0, 1)$, the mean is $\tfrac34$, so
+# $ds = (-\tfrac{3}{16}, \tfrac{3}{16})$, and $dk = ds\, q / \sqrt2 = \pm\tfrac{3}{16} (0, \log 3)$. The memory is used
+# twice, as key and as value, so **both are added**.
 
 # %%
 memory = np.array([[[1.0, 0.0], [0.0, 1.0]]])                                    # (B, S, D) = (1, 2, 2)
@@ -127,24 +140,29 @@ assert np.allclose(d_memory, [[[0, 1 / 4 - 3 / 16 * np.log(3)], [0, 3 / 4 + 3 / 
 # %% [markdown]
 # ## Forward and backward
 #
-# One head, to see every line; several heads are the reshape of chapter 7. `readable` is False where the source is padding: no word may look there.
+# One head, to see every line; several heads are the reshape of chapter 7. `readable` is False where the source is padding:
+# no word may look there.
 #
 # Then backward, from F5 to F1. For a product $C = A B$ chapter 1 showed $dA = dC\, B^\top$ and $dB = A^\top dC$.
 #
-# **F5**, $\mathrm{out} = \mathrm{mixed}\, W_O$, is a product: $\; dW_O = \mathrm{mixed}^\top d\mathrm{out}$ and $d\mathrm{mixed} = d\mathrm{out}\, W_O^\top$.
+# **F5**, $\mathrm{out} = \mathrm{mixed}\, W_O$, is a product: $\; dW_O = \mathrm{mixed}^\top d\mathrm{out}$ and
+# $d\mathrm{mixed} = d\mathrm{out}\, W_O^\top$.
 #
 # **F4** is the attention of chapter 6, with $P$ the weights:
 #
 # $$ dV = P^\top d\mathrm{mixed}, \qquad dP = d\mathrm{mixed}\, V^\top, \qquad dS_{ts} = P_{ts} \Big( dP_{ts} - \sum_j P_{tj}\, dP_{tj} \Big), \qquad dQ = \frac{dS\, K}{\sqrt D}, \qquad dK = \frac{dS^\top Q}{\sqrt D} $$
 #
-# No formula is new, but look at the shapes. $P$ and $dS$ are $T \times S$. So $dQ$ has $T$ rows, one for each word that is written, and $dK$ and $dV$ have $S$ rows, one for each word that was read.
+# No formula is new, but look at the shapes. $P$ and $dS$ are $T \times S$. So $dQ$ has $T$ rows, one for each word that is
+# written, and $dK$ and $dV$ have $S$ rows, one for each word that was read.
 #
-# **F3**, $V = M W_V$: $\; dW_V = M^\top dV$, and $M$ gets $dV\, W_V^\top$. **F2**, $K = M W_K$: $\; dW_K = M^\top dK$, and $M$ gets $dK\, W_K^\top$ besides. **F1**, $Q = X W_Q$: $\; dW_Q = X^\top dQ$, and
-# $X$ gets $dQ\, W_Q^\top$. At the end there are **two** gradients of vectors:
+# **F3**, $V = M W_V$: $\; dW_V = M^\top dV$, and $M$ gets $dV\, W_V^\top$. **F2**, $K = M W_K$: $\; dW_K = M^\top dK$, and
+# $M$ gets $dK\, W_K^\top$ besides. **F1**, $Q = X W_Q$: $\; dW_Q = X^\top dQ$, and $X$ gets $dQ\, W_Q^\top$. At the end
+# there are **two** gradients of vectors:
 #
 # $$ dX = dQ\, W_Q^\top \qquad\qquad dM = dK\, W_K^\top + dV\, W_V^\top $$
 #
-# The first goes on down the decoder. The second leaves the decoder, and is how the encoder learns at all: it has no loss of its own.
+# The first goes on down the decoder. The second leaves the decoder, and is how the encoder learns at all: it has no loss of
+# its own.
 
 # %%
 def cross_forward(x, memory, W_q, W_k, W_v, W_o, readable):
@@ -176,11 +194,13 @@ def cross_backward(d_out, cache):
 
 
 # %% [markdown]
-# The products hide sums. The long way, for the vector $m_s$ of a single word of the source: each word $t$ that is written takes the share $P_{ts}$ of its value, and compares its own question $q_t$ with its key. So
+# The products hide sums. The long way, for the vector $m_s$ of a single word of the source: each word $t$ that is written
+# takes the share $P_{ts}$ of its value, and compares its own question $q_t$ with its key. So
 #
 # $$ dm_s = \sum_t P_{ts}\, d\mathrm{mixed}_t\, W_V^\top + \sum_t dS_{ts}\, \frac{q_t}{\sqrt D}\, W_K^\top $$
 #
-# **All words that are written speak to $m_s$**, each as loudly as it looked there. And where $P_{ts} = 0$, at padding, also $dS_{ts} = 0$: what nobody may read gets no gradient. The long way with loops, beside the short formula:
+# **All words that are written speak to $m_s$**, each as loudly as it looked there. And where $P_{ts} = 0$, at padding, also
+# $dS_{ts} = 0$: what nobody may read gets no gradient. The long way with loops, beside the short formula:
 
 # %%
 B, T, S, D = 2, 3, 5, 4
@@ -227,12 +247,15 @@ assert all(np.allclose(mine, theirs) for mine, theirs in zip(cross_backward(d_ou
 #
 # $$ x_n = x_{n-1} + f_n(x_{n-1}, M), \qquad n = 1, \dots, N $$
 #
-# The long way: give each layer **a copy of its own**, $f_n(x_{n-1}, M_n)$ with $M_1 = M$, $\dots$, $M_N = M$. Nothing has changed, but now each copy is used once, by one layer. Its gradient is what `cross_backward` of that
-# layer returns, for the $dx_n$ that has come down to it. And moving $M$ moves all copies by the same, $\partial M_n / \partial M = 1$, so by the chain rule their gradients are added:
+# The long way: give each layer **a copy of its own**, $f_n(x_{n-1}, M_n)$ with $M_1 = M$, $\dots$, $M_N = M$. Nothing has
+# changed, but now each copy is used once, by one layer. Its gradient is what `cross_backward` of that layer returns, for
+# the $dx_n$ that has come down to it. And moving $M$ moves all copies by the same, $\partial M_n / \partial M = 1$, so by
+# the chain rule their gradients are added:
 #
 # $$ dM = \sum_{n=1}^{N} \frac{\partial M_n}{\partial M}\, dM_n = \sum_{n=1}^{N} dM_n, \qquad\qquad dx_{n-1} = dx_n + (\text{the } dX \text{ of layer } n) $$
 #
-# The second equation is the residual connection of chapter 8. So the short way needs no copies: we walk back through the layers, and put each one's part on a heap.
+# The second equation is the residual connection of chapter 8. So the short way needs no copies: we walk back through the
+# layers, and put each one's part on a heap.
 
 # %%
 def stack_forward(x, memory, W, readable):
@@ -262,7 +285,8 @@ print(report)
 assert report.ok
 
 # %% [markdown]
-# And the long way in code, with a copy for each layer. The checker moves each copy alone; their gradients add up to that of the memory:
+# And the long way in code, with a copy for each layer. The checker moves each copy alone; their gradients add up to that of
+# the memory:
 
 # %%
 def copies_forward(x, copies, W, readable):
@@ -292,7 +316,8 @@ print("size of the gradient of each copy:", np.linalg.norm(d_copies.reshape(3, -
 assert np.allclose(d_copies.sum(axis=0), stack_backward(d_out, caches)[1])
 
 # %% [markdown]
-# **Break it:** keep the part of one layer only. It is a likely mistake, since it is just a `=` in place of a `+`. No shape is wrong, nothing crashes, and the decoder's own gradients stay right:
+# **Break it:** keep the part of one layer only. It is a likely mistake, since it is just a `=` in place of a `+`. No shape
+# is wrong, nothing crashes, and the decoder's own gradients stay right:
 
 # %%
 def stack_backward_overwriting(d_out, caches):
@@ -311,8 +336,9 @@ assert [row.name for row in report.rows if not row.ok] == ["memory"]
 # %% [markdown]
 # ## The model
 #
-# Everything else is there already: `TransformerBlock` is the block of chapter 8 with several heads, and with `fusion="cross"` it has a cross-attention between its self-attention and its feed-forward
-# part. (Its backward then returns two gradients, like ours.) One table serves the words of both languages. The two halves:
+# Everything else is there already: `TransformerBlock` is the block of chapter 8 with several heads, and with
+# `fusion="cross"` it has a cross-attention between its self-attention and its feed-forward part. (Its backward then returns
+# two gradients, like ours.) One table serves the words of both languages. The two halves:
 
 # %%
 class Translator(Module):
@@ -365,8 +391,8 @@ class Translator(Module):
         self.words.backward(d_x * self.D ** 0.5, words)                          #            undoes F3, F2, F1: the same table again
 
 # %% [markdown]
-# Is the whole of it right? The checker moves entries of the table of words, which stands at the far ends of both halves, and of the decoder's first block. The layers add their gradients to `parameter.grad`,
-# so we read them there.
+# Is the whole of it right? The checker moves entries of the table of words, which stands at the far ends of both halves,
+# and of the decoder's first block. The layers add their gradients to `parameter.grad`, so we read them there.
 
 # %%
 small = Translator(8, 4, 2, 2, rng).astype(np.float64)
@@ -429,8 +455,9 @@ print(f"{sum(p.value.size for p in translator.parameters()):,} weights, {steps} 
 # %% [markdown]
 # ## Greedy decoding
 #
-# Now nobody gives the right text. The model begins with `<end>`, takes the likeliest word, **reads its own word**, and so on until it says `<end>`. The source is encoded once; the decoder runs once for each word.
-# Taking the likeliest word each time is called **greedy**; it need not find the likeliest text (chapter 15 looks further ahead, with beams).
+# Now nobody gives the right text. The model begins with `<end>`, takes the likeliest word, **reads its own word**, and so
+# on until it says `<end>`. The source is encoded once; the decoder runs once for each word. Taking the likeliest word each
+# time is called **greedy**; it need not find the likeliest text (chapter 15 looks further ahead, with beams).
 
 # %%
 def greedy(model, source, longest=12, readable=None):
@@ -466,7 +493,8 @@ assert FAST or scores["all"] > 0.95
 #
 # ## The alignment
 #
-# Where did the decoder look while it wrote? The weights of the cross-attention say it: each row is a word that is written, each column a word that was read. Bahdanau et al. 2015 drew the first such picture.
+# Where did the decoder look while it wrote? The weights of the cross-attention say it: each row is a word that is written,
+# each column a word that was read. Bahdanau et al. 2015 drew the first such picture.
 
 # %%
 text = "five hundred and twelve thousand and forty-seven"      # 512,047 is not in the training either
@@ -492,14 +520,17 @@ for word, partner in (("sieben", "seven"), ("und", "-"), ("vierzig", "forty")):
 assert text not in train.sources and np.allclose([weights.sum(axis=1) for weights in maps], 1, atol=1e-5)
 
 # %% [markdown]
-# In the lower right corner the order turns round: "sieben" is written while "seven" is looked at most, then "und" at the hyphen, then "vierzig" at "forty". Nobody told the model which word belongs to which; the loss
-# of the next word was enough. (With `TINYMM_FAST=1` the training is too short for that.)
+# In the lower right corner the order turns round: "sieben" is written while "seven" is looked at most, then "und" at the
+# hyphen, then "vierzig" at "forty". Nobody told the model which word belongs to which; the loss of the next word was
+# enough. (With `TINYMM_FAST=1` the training is too short for that.)
 #
-# Do not read too much into such pictures: the memory's vector of "seven" has already looked at its neighbours, in the encoder. A weight says where something was taken, not what.
+# Do not read too much into such pictures: the memory's vector of "seven" has already looked at its neighbours, in the
+# encoder. A weight says where something was taken, not what.
 #
 # ## Break it: no positions in the source
 #
-# Chapter 7 said that attention sees a set. Take the source's positions away, and train again. The decoder still knows its own places. What can be lost?
+# Chapter 7 said that attention sees a set. Take the source's positions away, and train again. The decoder still knows its
+# own places. What can be lost?
 
 # %%
 without = Translator(V, 48, 4, 2, np.random.default_rng(1), source_positions=False)
@@ -523,12 +554,14 @@ assert np.allclose(np.sort(memory[0], axis=1), np.sort(memory[1], axis=1), atol=
 assert FAST or broken_scores["6 digits"] < 0.5
 
 # %% [markdown]
-# "three hundred and five" and "five hundred and three" are the same set of words, so the model without positions must write the same for both. It knows all the words, and guesses their order.
+# "three hundred and five" and "five hundred and three" are the same set of words, so the model without positions must write
+# the same for both. It knows all the words, and guesses their order.
 #
 # ## Break it: no padding mask
 #
-# A batch is a rectangle, so short sources are filled up with `<pad>`. What a text becomes may not depend on who is next to it in the batch. We take the 200 shortest held-out texts, add more and more padding, and translate
-# them with the mask and without it (all places readable).
+# A batch is a rectangle, so short sources are filled up with `<pad>`. What a text becomes may not depend on who is next to
+# it in the batch. We take the 200 shortest held-out texts, add more and more padding, and translate them with the mask and
+# without it (all places readable).
 
 # %%
 shortest = np.argsort([len(tokenizer.encode(text)) for text in held_out.sources], kind="stable")[:200]
@@ -551,11 +584,13 @@ show(figure, "11_padding")
 assert len(set(exact["with the mask"])) == 1 and (FAST or exact["without"][-1] < 0.5 * exact["with the mask"][-1])
 
 # %% [markdown]
-# With the mask the padding changes nothing at all. The target needs no mask for its padding: it stands behind the text, where the causal mask hides it already, and the label $-100$ leaves its own logits out of the loss.
+# With the mask the padding changes nothing at all. The target needs no mask for its padding: it stands behind the text,
+# where the causal mask hides it already, and the label $-100$ leaves its own logits out of the loss.
 #
 # ## The same model summarises
 #
-# Nothing above knows that it is about numbers. Give it other pairs, and it does other work: here the source is a heap of facts in any order, and the target the one sentence that sums them up.
+# Nothing above knows that it is about numbers. Give it other pairs, and it does other work: here the source is a heap of
+# facts in any order, and the target the one sentence that sums them up.
 
 # %%
 facts = fact_pairs(3, rng)
@@ -563,36 +598,44 @@ for source, target in zip(facts.sources, facts.targets):
     print(f"{source}\n    -> {target}")
 
 # %% [markdown]
-# `tinymm train encoder_decoder --data facts` trains the library's model on them (`tinymm/models/encoder_decoder.py`, the two halves above with a few more options); `--data dates` makes `1987-03-03` of "Tuesday, March 3rd, 1987".
+# `tinymm train encoder_decoder --data facts` trains the library's model on them (`tinymm/models/encoder_decoder.py`, the
+# two halves above with a few more options); `--data dates` makes `1987-03-03` of "Tuesday, March 3rd, 1987".
 #
 # ## Questions
 #
 # :::{dropdown} Why does the decoder not simply copy the label, which it reads one place later?
-# It may not see that place: the causal mask hides it. Without the mask the loss would fall to almost nothing, and the model could write nothing, since there is no next place to copy from.
+# It may not see that place: the causal mask hides it. Without the mask the loss would fall to almost nothing, and the model
+# could write nothing, since there is no next place to copy from.
 # :::
 #
 # :::{dropdown} Reading the right text, the model finds each next word of the target the likeliest one. Will greedy decoding write the target exactly?
-# Yes. Its first word is right, so it reads the right word, so its second is right, and so on. That is why a validation needs only one forward pass in place of one for each word.
+# Yes. Its first word is right, so it reads the right word, so its second is right, and so on. That is why a validation
+# needs only one forward pass in place of one for each word.
 # :::
 #
 # :::{dropdown} And when it makes a mistake?
-# Then it reads something that it never met in training, where all texts were right; mistakes can pull further mistakes after them. It is called exposure bias (Ranzato et al. 2016).
+# Then it reads something that it never met in training, where all texts were right; mistakes can pull further mistakes
+# after them. It is called exposure bias (Ranzato et al. 2016).
 # :::
 #
 # :::{dropdown} Put the mistake of the overwritten `d_memory` into `decode_backward`, and train. What do you expect?
-# Try it: the loss falls as far, and the held-out numbers are as right. The encoder still hears one layer, and all the other gradients are right. That is the trouble with such mistakes: only a gradient check finds them.
+# Try it: the loss falls as far, and the held-out numbers are as right. The encoder still hears one layer, and all the other
+# gradients are right. That is the trouble with such mistakes: only a gradient check finds them.
 # :::
 #
 # :::{dropdown} How many dot products of queries with keys does a block of the decoder compute, for a source of 1,000 words and a target of 10?
-# $10 \cdot 10$ in the self-attention and $10 \cdot 1000$ in the cross-attention; the encoder needs $1000 \cdot 1000$ in each of its blocks, but only once for the whole target.
+# $10 \cdot 10$ in the self-attention and $10 \cdot 1000$ in the cross-attention; the encoder needs $1000 \cdot 1000$ in
+# each of its blocks, but only once for the whole target.
 # :::
 #
 # ## What you can now do
 #
-# You can build a model that turns one text into another, bring the gradient home along both ways, and look at what it read. In chapters 14 and 15 the memory will hold an image, and the decoder will
-# hardly notice. Now do `lessons/11_encoder_decoder/exercises.py`, and run `tinymm check 11`.
+# You can build a model that turns one text into another, bring the gradient home along both ways, and look at what it read.
+# In chapters 14 and 15 the memory will hold an image, and the decoder will hardly notice. Now do
+# `lessons/11_encoder_decoder/exercises.py`, and run `tinymm check 11`.
 #
 # ## To read
 #
-# - Vaswani et al. 2017, *Attention Is All You Need*. Sutskever, Vinyals and Le 2014, *Sequence to Sequence Learning with Neural Networks*: the idea, with an LSTM (chapter 5).
+# - Vaswani et al. 2017, *Attention Is All You Need*. Sutskever, Vinyals and Le 2014, *Sequence to Sequence Learning with
+#   Neural Networks*: the idea, with an LSTM (chapter 5).
 # - Bahdanau, Cho and Bengio 2015, *Neural Machine Translation by Jointly Learning to Align and Translate*.
