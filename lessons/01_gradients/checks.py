@@ -20,6 +20,8 @@ def slope_of_sum_of_cubes(x):
 
 
 FACTS = {
+    "gradient": "(f(x + step) - f(x - step)) / (2 h), where step is h at one entry and 0 elsewhere",
+    "out": "x @ weight + bias",
     "rows": "x.reshape(-1, D_in): all leading axes become one",
     "d_rows": "d_out.reshape(-1, D_out): all leading axes become one",
     "d_bias": "the bias was added to every row: its gradient is the sum over all rows",
@@ -35,7 +37,7 @@ EXERCISES = [
     Exercise(
         1, "numerical_gradient", "measure a gradient", lambda rng: {"f": sum_of_cubes, "x": rng.normal(size=(2, 3))},
         hints=("np.ndindex(x.shape) runs over all indices of an array.", "Move one entry of a copy of x, not of x itself.",
-               "step = np.zeros_like(x); step[index] = h; then f(x + step) - f(x - step)."),
+               "step = np.zeros_like(x); step[index] = h; then f(x + step) - f(x - step)."), facts=FACTS,
         mistakes={"the division is by 2 h: the two points are 2 h apart": lambda f, x: 2 * slope_of_sum_of_cubes(x),
                   "only one side is measured: f(x + h) - f(x), divided by h": lambda f, x: slope_of_sum_of_cubes(x) + 3e-5 * x},
         tolerance=1e-7,
@@ -43,7 +45,7 @@ EXERCISES = [
     Exercise(
         2, "linear_forward", "x W + b", linear,
         hints=("@ multiplies the last axis of x with the first of weight; leading axes go along.",
-               "The bias (D_out,) broadcasts over all rows by itself."),
+               "The bias (D_out,) broadcasts over all rows by itself."), facts=FACTS,
         mistakes={"the bias is missing": lambda x, weight, bias: (x @ weight, (x, weight))},
     ),
     Exercise(
@@ -60,6 +62,7 @@ EXERCISES = [
         hints=("The slope of max(x, 0) is 1 where x > 0, and 0 elsewhere.", "d_out * (x > 0)"),
         mistakes={"the condition is on x, the input, not on d_out": lambda d_out, x: d_out * (d_out > 0),
                   "the slope is 1 where x is above 0, not where it is below": lambda d_out, x: d_out * (x < 0),
+                  "where x is not above 0 the gradient is 0: the slope is missing": lambda d_out, x: d_out,
                   "d_out is not used: the chain rule multiplies the slope by it": lambda d_out, x: (x > 0) * 1.0},
     ),
     Exercise(

@@ -21,7 +21,7 @@ def numerical_gradient(f, x, h=1e-5):
 
 
 def linear_forward(x, weight, bias):
-    """out = x W + b, for x with any leading axes.
+    """out = x W + b, for x with any leading axes ("More axes" in the lesson).
 
     Args:
         x: (..., D_in).   weight: (D_in, D_out).   bias: (D_out,).
@@ -48,7 +48,7 @@ def linear_backward(d_out, cache):
 
 
 def relu_backward(d_out, cache):
-    """The gradient of y = max(x, 0): d_out where x was above 0, else 0.
+    """The gradient of y = max(x, 0): d_out where x is above 0, else 0.
 
     Args:
         d_out: (...).   cache: x (...).
@@ -62,7 +62,7 @@ def relu_backward(d_out, cache):
 def two_layers_backward(d_out, cache):
     """The gradients of  hidden = x W_1,  active = max(hidden, 0),  out = active W_2 : the chain rule over three steps.
 
-    Name the steps d_active (N, F), d_weight_2, d_hidden (N, F), d_weight_1, d_x.
+    F is the width of the hidden layer. Name the steps d_active (N, F), d_weight_2, d_hidden (N, F), d_weight_1, d_x.
 
     Args:
         d_out: (N, D_out).   cache: (x (N, D_in), weight_1 (D_in, F), hidden (N, F), active (N, F), weight_2 (F, D_out)).

@@ -65,8 +65,17 @@ print(f"best step of the central difference: {best:.0e}")
 assert 1e-7 < best < 1e-4 and min(errors["central"]) < min(errors["one-sided"])
 
 # %% [markdown]
-# Computations with 16 digits (float64) are needed for this: in float32, with 7 digits, the best measurement has three or four right ones.
-#
+# Computations with 16 digits (float64) are needed for this. In float32, with 7 digits, the same step fails:
+
+# %%
+slopes = {}
+for kind in (np.float64, np.float32):
+    one, h = kind(1), kind(1e-5)
+    slopes[kind] = (np.exp(one + h) - np.exp(one - h)) / (2 * h)
+    print(f"{kind.__name__}: slope {slopes[kind]:.9f}, relative error {abs(slopes[kind] - np.e) / np.e:.0e}")
+assert abs(slopes[np.float64] - np.e) < 1e-9 and abs(slopes[np.float32] - np.e) > 1e-4
+
+# %% [markdown]
 # ## The chain rule
 #
 # Measuring is slow: a model with a million weights would need two million evaluations for one gradient. The **chain rule** gives all
@@ -74,8 +83,11 @@ assert 1e-7 < best < 1e-4 and min(errors["central"]) < min(errors["one-sided"])
 #
 # $$ \frac{dL}{dx} = \frac{dL}{dy} \cdot \frac{dy}{dx} $$
 #
-# If $x$ acts on $L$ along several ways, the products of all ways are **added**. That is all of backpropagation: each piece of the
+# If $x$ acts on $L$ along several ways, the products of all ways are **added**. That is all of **backpropagation**: each piece of the
 # model gets $dL/d(\text{its output})$, multiplies it by its own slope, and hands $dL/d(\text{its input})$ on.
+#
+# So each piece is a pair of functions here. The **forward** computes the output, and beside it a **cache**: what the way back will need. The
+# **backward** gets the gradient of the output and the cache, and returns the gradients of the inputs and weights.
 #
 # We write `d_y` for $dL/dy$, for whatever $y$: it has the same shape as `y`, since it says for each entry how $L$ reacts.
 #
@@ -83,7 +95,7 @@ assert 1e-7 < best < 1e-4 and min(errors["central"]) < min(errors["one-sided"])
 #
 # $$ y = x W + b $$
 #
-# Take one row with two inputs, and two outputs.
+# Take one row with two inputs, and two outputs. Behind each line stands the shape of its result: $N$ rows, $D_{in}$ inputs, $D_{out}$ outputs.
 
 # %%
 x = np.array([[1.0, 2.0]])                       # (N, D_in)      = (1, 2)
@@ -138,15 +150,37 @@ print("d_weight =\n", d_weight)
 assert d_x[0, 1] == -3 and d_weight[1, 0] == 2
 
 # %% [markdown]
-# ## The same by measuring
-#
-# To measure, we need a single number $L$. We choose $L = \sum_{nj} g_{nj}\, y_{nj}$ with random numbers $g$: its gradient with respect to $y$ is just $g$, so
-# `linear_backward(g, cache)` must give the measured slopes.
+# The long way, the three sums entry by entry, gives the same as the three short lines:
 
 # %%
 x, weight, bias = rng.normal(size=(4, 3)), rng.normal(size=(3, 5)), rng.normal(size=5)
-out, cache = linear_forward(x, weight, bias)
-g = rng.normal(size=out.shape)                   # (N, D_out)
+g = rng.normal(size=(4, 5))                                       # (N, D_out)  some d_out
+N, D_in, D_out = 4, 3, 5
+long_x = [[sum(g[n, j] * weight[i, j] for j in range(D_out)) for i in range(D_in)] for n in range(N)]
+long_weight = [[sum(x[n, i] * g[n, j] for n in range(N)) for j in range(D_out)] for i in range(D_in)]
+long_bias = [sum(g[n, j] for n in range(N)) for j in range(D_out)]
+for the_long_way, the_short_line in zip((long_x, long_weight, long_bias), linear_backward(g, (x, weight))):
+    assert np.allclose(the_long_way, the_short_line)
+
+# %% [markdown]
+# **More axes.** Later $x$ is `(B, T, D_in)`: $B$ texts of $T$ words. We write `(..., D_in)` for any axes in front, the
+# **leading axes**. The forward `x @ weight + bias` needs no change, nor does `d_out @ weight.T`. But the weight was used by
+# every word of every text, so its gradient sums over all leading axes. Make them into one, and it is the old formula:
+# `rows = x.reshape(-1, x.shape[-1])` is $(N, D_{in})$, with $N = B\,T$ here, and `d_out` likewise.
+
+# %%
+x3, d_out3 = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 5))       # (B, T, D_in), (B, T, D_out)
+rows, d_rows = x3.reshape(-1, 4), d_out3.reshape(-1, 5)                   # (N, D_in), (N, D_out) = (6, 4), (6, 5)
+assert np.allclose(rows.T @ d_rows, sum(x3[b].T @ d_out3[b] for b in range(2)))
+
+# %% [markdown]
+# ## The same by measuring
+#
+# To measure, we need a single number $L$. We choose $L = \sum_{nj} g_{nj}\, y_{nj}$ with random numbers $g$: its gradient
+# with respect to $y$ is just $g$, so `linear_backward(g, cache)` must give the measured slopes.
+
+# %%
+out, cache = linear_forward(x, weight, bias)     # x (4, 3), weight (3, 5), bias (5,), and g from above
 d_x, d_weight, d_bias = linear_backward(g, cache)
 
 measured = np.zeros_like(weight)                 # (D_in, D_out)
@@ -164,7 +198,7 @@ assert error < 1e-8
 
 # %% [markdown]
 # `tinymm.gradient_check` does that for every array of a pair of functions. It is the examiner of this whole project: each
-# backward in `tinymm` passes it, and so will yours.
+# backward in `tinymm` passes it, and so will yours. (Kinks, the column with zeros, are explained below.)
 
 # %%
 report = gradient_check(linear_forward, linear_backward, {"x": x, "weight": weight, "bias": bias}, rng=rng)
@@ -186,7 +220,43 @@ assert not report.ok
 
 # %% [markdown]
 # **Break the check.** Why random $g$ and not ones? Take a layer whose outputs always add up to 1, such as the softmax of the next chapter.
-# With ones, $L$ is constant, all slopes are 0, and a backward that returns zeros would pass.
+# With ones, $L$ is constant, all slopes are 0, and a backward that returns zeros would pass:
+
+# %%
+def shares(x):                                   # each entry divided by the sum of its row
+    return x / x.sum(axis=1, keepdims=True)
+
+
+x = rng.uniform(1, 2, size=(4, 3))
+moved_up, moved_down = x.copy(), x.copy()
+moved_up[0, 0] += 1e-5
+moved_down[0, 0] -= 1e-5
+slope_with = {}
+for label, g in (("ones", np.ones((4, 3))), ("random g", rng.normal(size=(4, 3)))):
+    slope_with[label] = ((g * shares(moved_up)).sum() - (g * shares(moved_down)).sum()) / 2e-5
+    print(f"measured slope with {label}: {slope_with[label]:.6f}")
+assert abs(slope_with["ones"]) < 1e-9 < 1e-3 < abs(slope_with["random g"])
+
+# %% [markdown]
+# ## A bend: ReLU
+#
+# Two linear layers in a row are no more than one: $(x W_1) W_2 = x (W_1 W_2)$. So between them stands a bend. The simplest
+# is **ReLU**, $y = \max(x, 0)$ for each entry: what is negative becomes 0. Its slope is 1 where $x > 0$, and 0 elsewhere.
+# So its backward lets `d_y` pass where $x$ was above 0, and stops it elsewhere; the cache is $x$. For two layers,
+# $\text{hidden} = x W_1$, $\text{active} = \max(\text{hidden}, 0)$, $\text{out} = \text{active}\, W_2$, the chain rule
+# walks back: from `d_out` to `d_active`, to `d_hidden`, to `d_x`. By hand, with numbers:
+
+# %%
+hidden = np.array([[2.0, -1.0, 3.0]])            # (N, F) = (1, 3), with F the width between the layers
+d_active = np.array([[5.0, 7.0, -4.0]])          # (N, F)
+d_hidden = d_active * (hidden > 0)               # (N, F)
+# STOP: the middle entry of hidden is negative, so nothing passes there
+print("d_hidden =", d_hidden)
+assert (d_hidden == [[5, 0, -4]]).all()
+
+# %% [markdown]
+# At $x = 0$ ReLU has a **kink**: the slope is 0 on the left, and 1 on the right. A measurement across it gives something in
+# between, so the checker notices kinks and skips them; it counts them in its table.
 #
 # ## Down the slope
 #
@@ -203,7 +273,7 @@ for step in range(60):
     losses.append(float(((prediction - targets) ** 2).mean()))
     d_prediction = 2 * (prediction - targets) / len(targets)      # (N, 1)
     _, d_weight, d_bias = linear_backward(d_prediction, cache)
-    # STOP: d_weight and d_bias shrink from step to step
+    # STOP: d_weight and d_bias shrink towards 0
     weight -= 0.5 * d_weight
     bias -= 0.5 * d_bias
 print(f"weight {weight.item():.2f}, bias {bias.item():.2f}, loss {losses[0]:.3f} -> {losses[-1]:.4f}")
@@ -216,6 +286,7 @@ right.set_title("loss")
 right.set_xlabel("step")
 show(figure, "01_line")
 assert abs(weight.item() - 2) < 0.15 and abs(bias.item() + 1) < 0.1
+assert max(abs(d_weight.item()), abs(d_bias.item())) < 1e-6
 
 # %% [markdown]
 # ## Questions
@@ -229,15 +300,15 @@ assert abs(weight.item() - 2) < 0.15 and abs(bias.item() + 1) < 0.1
 # unequal sizes.
 # :::
 #
-# :::{dropdown} What is the gradient of ReLU, $y = \max(x, 0)$, at $x = 0$?
-# There is none: the slope is 0 on the left and 1 on the right. By convention 0 is taken. A measurement across such a kink gives
-# something in between, so a checker must notice kinks and skip them.
+# :::{dropdown} What is the gradient of ReLU, $y = \max(x, 0)$, at $x = 0$? What does the central difference measure there?
+# There is none: the slope is 0 on the left and 1 on the right. By convention 0 is taken. The central difference gives
+# $(h - 0) / 2h = 1/2$, whatever $h$ is.
 # :::
 #
 # ## What you can now do
 #
-# You can measure any gradient, derive that of a linear layer, and find out whether code for a gradient is right. Now do the exercises in
-# `lessons/01_gradients/exercises.py`, and run `tinymm check 1`.
+# You can measure any gradient, derive those of a linear layer and of ReLU, chain them, and find out whether code for a
+# gradient is right. Now do the exercises in `lessons/01_gradients/exercises.py`, and run `tinymm check 1`.
 #
 # ## To read
 #

@@ -64,6 +64,10 @@ EXERCISES = [
         hints=("Use your log_softmax.", "log_p[np.arange(N), labels] picks one entry of each row."), facts=FACTS,
         mistakes={"the loss is the mean over the rows, not their sum": lambda logits, labels:
                   (-np.log(softmax(logits))[np.arange(len(labels)), labels].sum(), (softmax(logits), labels)),
+                  "log_p[:, labels] takes all labels from every row; one of each row is log_p[np.arange(N), labels]": lambda logits, labels:
+                  (-np.log(softmax(logits))[:, labels].mean(), (softmax(logits), labels)),
+                  "the cache must hold p, not log p": lambda logits, labels:
+                  (-np.log(softmax(logits))[np.arange(len(labels)), labels].mean(), (np.log(softmax(logits)), labels)),
                   "the sign is missing: log p is negative, the loss is not": lambda logits, labels:
                   (np.log(softmax(logits))[np.arange(len(labels)), labels].mean(), (softmax(logits), labels))},
     ),

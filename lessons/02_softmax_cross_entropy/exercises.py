@@ -1,4 +1,7 @@
-"""Chapter 2, softmax and cross-entropy: the exercises. Fill in the functions, and run `tinymm check 2`."""
+"""Chapter 2, softmax and cross-entropy: the exercises. Fill in the functions, and run `tinymm check 2`.
+
+V is the number of scores, N the number of rows. `tinymm check 2.4 --hint` gives a hint.
+"""
 
 import numpy as np
 
@@ -18,7 +21,7 @@ def softmax_forward(x):
 def softmax_backward(d_out, cache):
     """The gradient of the scores:  d_x = p (d_p - sum_i p_i d_p_i).
 
-    Name the step inner (..., 1): the sum of p * d_out along the last axis.
+    d_p is d_out here. Name the step inner (..., 1): the sum of p * d_out along the last axis.
 
     Args:
         d_out: (..., V).   cache: p (..., V).

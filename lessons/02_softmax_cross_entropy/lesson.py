@@ -15,7 +15,8 @@
 #
 # $$ p_i = \frac{e^{x_i}}{\sum_j e^{x_j}} $$
 #
-# $e^x$ makes everything positive; the division makes the sum 1. Larger scores get larger shares.
+# The possible answers are called **classes**; $V$ is their number, here 10, and so the number of scores. $e^x$ makes
+# everything positive; the division makes the sum 1. Larger scores get larger shares.
 
 # %%
 import os
@@ -40,8 +41,9 @@ assert np.allclose(p, [0.665, 0.245, 0.090], atol=1e-3)
 # %% [markdown]
 # ## Stable softmax
 #
-# $e^{1000}$ is too large for any floating-point number. But only differences of scores matter: if $c$ is subtracted from all of them,
-# numerator and denominator both get the factor $e^{-c}$. With $c$ the largest score, the largest exponential is $e^0 = 1$, and nothing overflows.
+# $e^{1000}$ is too large: the largest number of 16 digits (float64) is about $e^{709.8}$. But only differences of scores
+# matter: if $c$ is subtracted from all of them, numerator and denominator both get the factor $e^{-c}$. With $c$ the
+# largest score, the largest exponential is $e^0 = 1$, and nothing overflows.
 #
 # **Break it:**
 
@@ -54,6 +56,7 @@ stable = shifted / shifted.sum()                         # (V,)
 print("naive ", naive)
 print("stable", stable.round(3))
 assert np.isnan(naive).all() and np.allclose(stable, p)
+assert abs(np.log(np.finfo(np.float64).max) - 709.8) < 0.05
 
 # %% [markdown]
 # ## Cross-entropy: how surprised is the model?
@@ -75,25 +78,28 @@ axes.annotate("knows nothing of ten digits: 2.30", (0.1, np.log(10)), (0.17, 2.6
 axes.set_xlabel("probability of the right answer")
 axes.set_ylabel("loss")
 show(figure, "02_loss")
-assert abs(np.log(10) - 2.3026) < 1e-4
+assert abs(np.log(10) - 2.3026) < 1e-4 and abs(np.log(2) - 0.69) < 0.005
 
 # %% [markdown]
-# It is called cross-entropy, because with $y$ the right distribution (1 for $t$, 0 for the others) it is $-\sum_v y_v \log p_v$.
+# It is called **cross-entropy**: of two distributions $y$ and $p$ that is $-\sum_v y_v \log p_v$. Here $y$ is the right
+# distribution, 1 for $t$ and 0 for the others, and only $-\log p_t$ is left of the sum.
 #
 # ## The backward, the long way
 #
-# First the softmax alone. How does $p_i$ react to $x_j$? With $Z = \sum_k e^{x_k}$, by the quotient rule:
+# First the softmax alone. How does $p_i$ react to $x_j$? Write $Z = \sum_k e^{x_k}$, and $[i = j]$ for 1 if $i = j$ and 0 if not. By the quotient rule:
 #
 # $$ \frac{\partial p_i}{\partial x_j} = \frac{[i = j]\, e^{x_i} Z - e^{x_i} e^{x_j}}{Z^2} = p_i \big( [i = j] - p_j \big) $$
 #
-# This table of $V \times V$ slopes is the **Jacobian** of the softmax. By the chain rule, $d x_j = \sum_i d p_i \, p_i ([i = j] - p_j)$, so
+# This table of $V \times V$ slopes is the **Jacobian** of the softmax. Write $dp_i$ for $\partial L / \partial p_i$, and so
+# on. By the chain rule, $d x_j = \sum_i d p_i \, p_i ([i = j] - p_j)$, so
 #
 # $$ dx_j = p_j \Big( dp_j - \sum_i p_i\, dp_i \Big) $$
 #
-# Nobody ever builds the Jacobian: the short formula needs $V$ numbers, not $V^2$.
+# Nobody ever builds the Jacobian: the short formula needs $V$ numbers, not $V^2$. Nor does it need the scores: $p$ is all that the cache must hold.
+# For an array `(..., V)` each row is a softmax of its own: the sum is over the last axis, with `keepdims=True`.
 
 # %%
-p = rng.dirichlet(np.ones(5))                            # (V,)
+p = rng.dirichlet(np.ones(5))                            # (V,)  random numbers above 0 with the sum 1
 d_p = rng.normal(size=5)                                 # (V,)
 jacobian = np.diag(p) - np.outer(p, p)                   # (V, V)
 the_long_way = jacobian.T @ d_p                          # (V,)
@@ -115,10 +121,13 @@ assert np.allclose(the_long_way, the_short_formula) and np.allclose(jacobian.sum
 #
 # The same directly: $L = -x_t + \log \sum_j e^{x_j}$, whose derivative with respect to $x_j$ is $-y_j + e^{x_j}/Z$.
 #
-# It could not be better: the gradient lies between $-1$ and $1$ whatever the scores are, it is large where the model is wrong, and 0 where it
-# is sure and right. The division by $p_t$, which may be tiny, has vanished. That is why softmax and loss are computed together.
+# It could not be better: each entry of the gradient lies between $-1$ and $1$ whatever the scores are, it is large where
+# the model is wrong, and 0 where it is sure and right. The division by $p_t$, which may be tiny, has vanished. That is why
+# softmax and loss are computed together.
 #
-# For a batch of $N$ rows the loss is the mean, so each row gets a share of $1/N$.
+# For a **batch**, $N$ examples at once, one in each row, the loss is the mean over the rows, so each row gets a share of
+# $1/N$. A backward gets the gradient of its output, here `d_loss`. The loss is the end of the chain, and $dL/dL = 1$, so
+# training calls it with 1. It still multiplies by `d_loss`: the loss may be one of several, each with its own factor.
 
 # %%
 def cross_entropy_forward(logits, labels):
@@ -144,24 +153,41 @@ loss, cache = cross_entropy_forward(logits, labels)
 expected, library_cache = library_forward(logits, labels)
 print("loss", loss, " tinymm.functional:", expected)
 assert np.isclose(loss, expected)
-assert np.allclose(cross_entropy_backward(1.0, cache), library_backward(1.0, library_cache))
+d_logits = cross_entropy_backward(1.0, cache)                            # (N, V)
+assert np.allclose(d_logits, library_backward(1.0, library_cache))
+assert np.allclose(d_logits.sum(axis=1), 0) and np.abs(d_logits * len(labels)).max() <= 1
 
+# labels are whole numbers and have no gradient: constants=("labels",) tells the checker to leave them alone
 report = gradient_check(cross_entropy_forward, cross_entropy_backward, {"logits": logits, "labels": labels}, rng=rng,
                         constants=("labels",))
 print(report)
 assert report.ok
 
 # %% [markdown]
+# The long way agrees too: backward through $-\log p_t$, then through the Jacobian of each row.
+
+# %%
+p = cache[0]                                                             # (N, V)
+d_p = np.zeros_like(p)                                                   # (N, V)
+d_p[np.arange(4), labels] = -1 / p[np.arange(4), labels] / 4             # the loss is the mean of 4 rows
+the_long_way = np.array([(np.diag(row) - np.outer(row, row)).T @ d_row for row, d_row in zip(p, d_p)])
+print("p - y and the long way differ by", np.abs(the_long_way - d_logits).max())
+assert np.allclose(the_long_way, d_logits)
+
+# %% [markdown]
 # Note F3: the *logarithm* of $p$ is computed without computing $p$ first. If $p$ is tiny, rounding makes it 0, and $\log 0$ is $-\infty$.
 #
 # ## Real digits
 #
-# Each image has 64 pixels; a linear layer makes ten scores of them. 640 weights and 10 biases, trained by going down the slope.
+# Each image has 64 pixels; a linear layer makes ten scores of them: $64 \cdot 10 = 640$ weights and 10 biases. They are
+# trained by going down the slope, as in chapter 1. The weights are set on the training digits; the test digits, which the
+# model has never seen, say how good it is.
 
 # %%
 digits = load_digits()
 x, labels = digits.train.images.reshape(-1, 64), digits.train.labels          # (N, 64), (N,)
 test_x, test_labels = digits.test.images.reshape(-1, 64), digits.test.labels
+assert len(x) + len(test_x) == 1797
 weight, bias = np.zeros((64, 10)), np.zeros(10)
 losses = []
 for step in range(60 if FAST else 300):
@@ -174,6 +200,12 @@ for step in range(60 if FAST else 300):
     bias -= 2.0 * d_logits.sum(axis=0)                                        # (10,)
 right = ((test_x @ weight + bias).argmax(axis=1) == test_labels).mean()
 print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; {right:.1%} of the test digits are right")
+answers, truth = (np.r_[x, test_x] @ weight + bias).argmax(axis=1), np.r_[labels, test_labels]     # of all 1,797
+confused = np.zeros((10, 10), int)                                            # (V, V): row the smaller, column the larger digit
+np.add.at(confused, (np.minimum(answers, truth), np.maximum(answers, truth)), answers != truth)
+one, other = np.unravel_index(confused.argmax(), confused.shape)
+print(f"most often taken for each other: {one} and {other}, {confused.max()} times")
+assert (one, other) == (1, 8)
 assert np.isclose(losses[0], np.log(10)) and right > 0.9
 
 # %% [markdown]
@@ -207,7 +239,7 @@ assert max(broken) > 100
 # ## Questions
 #
 # :::{dropdown} The loss of the first step is 4.7 instead of 2.3, with ten classes. What do you suspect?
-# The model does not start undecided: its first weights are too large, so that it is sure and mostly wrong.
+# The model does not start undecided: its first weights are probably too large, so that it is sure and mostly wrong.
 # :::
 #
 # :::{dropdown} Why does every row of d_logits sum to 0?
@@ -215,8 +247,9 @@ assert max(broken) > 100
 # and so does $y$.
 # :::
 #
-# :::{dropdown} The test accuracy is above 90 %, and the weights are only a template. Which digits would you expect to be confused?
-# Those that share most ink, such as 1 and 8, or 8 and 9. Look at the wrong ones: `np.flatnonzero(...)`.
+# :::{dropdown} The test accuracy is above 90 %, and the weights of a digit are only a template, one image. Which digits would you expect to be confused?
+# Those that share most ink. The lesson counts it: 1 and 8 are taken for each other most often. Look at wrong ones:
+# `np.flatnonzero(answers != truth)` lists them.
 # :::
 #
 # ## What you can now do

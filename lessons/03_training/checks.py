@@ -62,6 +62,12 @@ EXERCISES = [
         4, "adamw_step", "Adam with decoupled weight decay", adamw,
         hints=("Line by line as in the docstring; the hats use the new m and v.", "beta1**t is a power, t counts from 1.",
                "epsilon stands outside of the square root; decay * w stands outside of the fraction."), facts=FACTS,
+        mistakes={"epsilon stands inside of the square root; it must be added after the root": lambda w, g, m, v, t, rate, beta1, beta2,
+                  decay, epsilon: _adam(w, g, m, v, t, rate, beta1, beta2, decay * w, 0, epsilon),
+                  "the decay went through the gradient, as in Adam with L2; it must stand beside the fraction": lambda w, g, m, v, t, rate,
+                  beta1, beta2, decay, epsilon: _adam(w, g + decay * w, m, v, t, rate, beta1, beta2, 0, epsilon, 0),
+                  "the decay is missing": lambda w, g, m, v, t, rate, beta1, beta2, decay, epsilon:
+                  _adam(w, g, m, v, t, rate, beta1, beta2, 0, epsilon, 0)},
     ),
     Exercise(
         5, "clip_by_norm", "no step too long", gradients,
@@ -73,6 +79,12 @@ EXERCISES = [
                       np.sqrt(sum((g**2).sum() for g in gradients)))},
     ),
 ]
+
+
+def _adam(w, g, m, v, t, rate, beta1, beta2, beside, outside, inside):
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+    root = np.sqrt(v / (1 - beta2**t) + inside) + outside
+    return w - rate * (m / (1 - beta1**t) / root + beside), m, v
 
 
 def _cosine(step, steps, peak):

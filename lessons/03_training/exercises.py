@@ -36,6 +36,9 @@ def warmup_cosine(step, steps, peak, warmup):
         step < warmup:    peak (step + 1) / warmup
         else:             peak (1 + cos(pi (step - warmup) / (steps - warmup))) / 2
 
+    Args:
+        step: from 0 to steps - 1.   steps: how many there are.   peak: the highest rate.   warmup: how many steps grow.
+
     Returns:
         a number.
     """
@@ -69,6 +72,6 @@ def clip_by_norm(gradients, limit):
         gradients: a list of arrays.   limit: a number.
 
     Returns:
-        a list of new arrays (equal to the old ones if the norm is not above the limit), and the norm before.
+        two things: a list of new arrays (equal to the old ones if the norm is not above the limit), and the global norm before scaling.
     """
     raise NotImplementedError("Lesson 3, exercise 5")

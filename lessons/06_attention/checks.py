@@ -25,6 +25,7 @@ FACTS = {
     "highest": "it is the largest score of each query, kept as an axis of size 1",
     "exps": "they lie between 0 and 1, and the largest of each row is 1",
     "weights": "each row sums to 1, and is 0 where looking is not allowed",
+    "out": "weights v: for each query a weighted mean of the values",
     "d_weights": "out = weights v, and for C = A B the gradient of A is dC B^T",
     "d_v": "out = weights v, and for C = A B the gradient of B is A^T dC",
     "mean": "for each query, the sum of weights * d_weights over its keys",
@@ -66,6 +67,8 @@ EXERCISES = [
                   lambda q, k, v, allowed: _forward(q, k, v, allowed, axis=-2),
                   "the division by sqrt(d) is missing": lambda q, k, v, allowed:
                   _forward(q * np.sqrt(q.shape[-1]), k, v, allowed, cached_q=q),
+                  "the cache must hold the weights, not the scores": lambda q, k, v, allowed:
+                  _forward(q, k, v, allowed, cached_scores=True),
                   "the mask is not used": lambda q, k, v, allowed: _forward(q, k, v, None)},
     ),
     Exercise(
@@ -80,9 +83,9 @@ EXERCISES = [
 ]
 
 
-def _forward(q, k, v, allowed, axis=-1, cached_q=None):
+def _forward(q, k, v, allowed, axis=-1, cached_q=None, cached_scores=False):
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)
     weights = softmax(scores, axis)
-    return weights @ v, (q if cached_q is None else cached_q, k, v, weights)
+    return weights @ v, (q if cached_q is None else cached_q, k, v, scores if cached_scores else weights)

@@ -1,7 +1,8 @@
 """Chapter 6, attention: the exercises. Fill in the functions, and run `tinymm check 6`.
 
 Use the names of the lesson for your arrays (scores, weights, d_weights, d_scores ...): the checker then can tell you the
-first one that is wrong. `tinymm check 6.2 --hint` gives a hint.
+first one that is wrong. T is the number of queries, S of keys and values, d the width of a query or key, V that of a value.
+`tinymm check 6.2 --hint` gives a hint.
 """
 
 import numpy as np
@@ -23,7 +24,8 @@ def attention_scores(q, k, allowed=None):
     """How well each key answers each query:  scores = q k^T / sqrt(d),  and -inf where looking is not allowed.
 
     Args:
-        q: queries (..., T, d).   k: keys (..., S, d).   allowed: boolean, broadcasts to (..., T, S); None allows all.
+        q: queries (..., T, d).   k: keys (..., S, d).   allowed: boolean, True where looking is allowed, broadcasts to
+            (..., T, S); None allows all.
 
     Returns:
         scores (..., T, S).

@@ -1,24 +1,29 @@
 # %% [markdown]
 # # 6. Attention
 #
-# **You will learn** how a token looks at other tokens: scaled dot-product attention, forward and backward, and masks.
+# **You will learn** how a word of a text looks at the other words: scaled dot-product attention, forward and backward, and masks.
 #
 # **You need** chapter 1 (the chain rule for a matrix product) and chapter 2 (softmax).
 #
-# **It takes** a second to run, and less than 100 MB. Everything is made up from random numbers, so that every number can be
-# checked by hand.
+# **It takes** about two seconds to run, and less than 150 MB. The arrays are made up: first a few numbers that can be checked by hand, then
+# random ones.
 #
 # ## The picture
 #
-# A sentence is a row of vectors, one for each word. In "the animal did not cross the street because **it** was tired", the
+# A sentence is a row of vectors, one for each word. (Models cut a text into **tokens**, words or pieces of words; chapter 4. Here a token is a
+# word.) In "the animal did not cross the street because **it** was tired", the
 # vector of "it" should take something from the vector of "animal". Attention does that in three steps. Each word asks a
 # question, the **query** $q$. Each word offers a label, the **key** $k$, and a content, the **value** $v$. A query is compared
 # with every key; the better they fit, the more of that key's value is taken.
 #
 # $$ \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right) V $$
 #
-# (Vaswani et al. 2017, equation 1.) The rows of $Q$ are the queries, those of $K$ the keys, those of $V$ the values, and $d$ is
-# the number of entries of a query. Below, $T$ is the number of queries, $S$ the number of keys and values.
+# (Vaswani et al. 2017, equation 1.) The rows of $Q$ are the queries, those of $K$ the keys, those of $V$ the values, and
+# $d$ is the number of entries of a query. $Q K^\top$ holds the **scores**, the dot product of each query with each key.
+# Their softmax, row by row, are the **weights**: how much of each value is taken.
+#
+# In the shapes behind the code, `T` is the number of queries, `S` the number of keys and values, `d` the width of a query
+# or key, and `V` the width of a value.
 
 # %%
 import os
@@ -62,9 +67,9 @@ assert np.allclose(weights, [[np.e / (np.e + 1), 1 / (np.e + 1)]])
 # For whole arrays the same lines do. All leading axes (the batch, and in the next chapter the heads) go along by themselves,
 # because `@` multiplies the last two axes. So does the transpose: `swapaxes(-1, -2)`.
 #
-# Sometimes a query must not see some keys: padding behind a short sentence, or, in a language model, the words that
-# are still to come. A **mask** says where looking is allowed. A forbidden score becomes $-\infty$, and its weight
-# $e^{-\infty} = 0$.
+# Sometimes a query must not see some keys: padding behind a short sentence, or, in a language model, the words that are
+# still to come. A **mask** says where looking is allowed: True or False for each query and key, or an array that broadcasts
+# to $(T, S)$. A forbidden score becomes $-\infty$, and its weight $e^{-\infty} = 0$.
 
 # %%
 def attention_forward(q, k, v, allowed=None):
@@ -114,17 +119,19 @@ axes.set_ylabel("largest of 32 weights, mean")
 axes.set_ylim(0, 1)
 axes.legend(frameon=False)
 show(figure, "06_division")
-assert largest["without it"][-1] > 0.8 and largest["with the division"][-1] < 0.3
+print({label: np.round(values, 2).tolist() for label, values in largest.items()})
+assert largest["without it"][-1] > 0.8 and np.ptp(largest["with the division"]) < 0.05
 
 # %% [markdown]
-# With the division the largest of 32 weights stays the same at every width; without it, attention at width 256 looks at
+# With the division the largest of 32 weights is nearly the same at every width; without it, attention at width 256 looks at
 # practically one key.
 #
 # ## The backward, line by line
 #
-# We know $\partial L / \partial\,\mathrm{out}$, called `d_out`, and walk back through F5, F4 with F3, F2, F1.
+# We know $\partial L / \partial\,\mathrm{out}$, called `d_out`, and walk back through F5, F4 with F3, F2, F1. $O$ stands
+# for the output, $P$ for the weights, and $dP$ for $\partial L / \partial P$.
 #
-# **F5**, $O = P V$ with $P$ the weights. For any product $C = A B$ chapter 1 showed
+# **F5**, $O = P V$. For any product $C = A B$ chapter 1 showed
 # $dA = dC\, B^\top$ and $dB = A^\top dC$. Here
 #
 # $$ dP = dO\, V^\top \qquad dV = P^\top dO $$
@@ -142,11 +149,11 @@ assert largest["without it"][-1] > 0.8 and largest["with the division"][-1] < 0.
 # The $ds$ of a row **sum to 0**, since adding a constant to all scores changes nothing. And where $p_j = 0$, at a masked
 # place, $ds_j = 0$: F2 needs no line of its own.
 #
-# **F1**, $S = Q K^\top / \sqrt d$, is again a product:
+# **F1**, with $A$ for the array of the scores: $A = Q K^\top / \sqrt d$, is again a product:
 #
-# $$ dQ = \frac{dS\, K}{\sqrt d} \qquad dK = \frac{dS^\top Q}{\sqrt d} $$
+# $$ dQ = \frac{dA\, K}{\sqrt d} \qquad dK = \frac{dA^\top Q}{\sqrt d} $$
 #
-# So the backward has four matrix products where the forward has two. (A kernel that does not keep $P$ computes $Q K^\top$ a second time,
+# So the backward has four matrix products where the forward has two. (Code that saves memory by not keeping $P$ computes $Q K^\top$ a second time,
 # which makes five; chapter 19.)
 
 # %%
@@ -183,10 +190,16 @@ assert np.allclose(the_short_formula.sum(axis=-1), 0)
 # %% [markdown]
 # ## The gradient check
 #
-# The checker knows nothing of these formulas: it moves each number a little and looks at what happens.
+# The checker knows nothing of these formulas: it moves each number a little and looks at what happens. The second time with a mask, to see
+# that F2 indeed needs no line of its own.
 
 # %%
 report = gradient_check(attention_forward, attention_backward, {"q": q, "k": k, "v": v}, rng=rng)
+print(report)
+assert report.ok
+some = np.array([[True, False, True, True, False], [True, True, True, False, True], [False, True, False, False, False]])      # (T, S)
+report = gradient_check(attention_forward, attention_backward, {"q": q, "k": k, "v": v, "allowed": some}, rng=rng, constants=("allowed",),
+                        name="with a mask")
 print(report)
 assert report.ok
 for mine, theirs in zip(attention_backward(d_out, cache), library_backward(d_out, library_forward(q, k, v)[1])):
@@ -195,8 +208,10 @@ for mine, theirs in zip(attention_backward(d_out, cache), library_backward(d_out
 # %% [markdown]
 # ## Masks
 #
-# A **causal** mask lets query $t$ see the keys up to $t$: a language model must not read the word that it shall guess. A **padding**
-# mask hides the places behind the end of a short text. Both are arrays of True and False that broadcast to $(T, S)$.
+# A **causal** mask lets query $t$ see the keys up to $t$, itself included: a language model must not read the word that it
+# shall guess. A **padding** mask hides the places behind the end of a short text. Where both hold, they are joined with
+# `&`. Every query must see at least one key: if all its scores are $-\infty$, the row has no largest finite score, and
+# $-\infty - (-\infty)$ is NaN, "not a number".
 
 # %%
 length = 6
@@ -212,6 +227,10 @@ for axes, (title, mask) in zip(panels, (("no mask", None), ("causal", causal), (
     axes.set_ylabel("query")
 show(figure, "06_masks")
 assert np.allclose(np.triu(w, 1), 0) and np.allclose(w[:, 4:], 0)
+print("row 2 of the last mask:", (causal & padding)[2].astype(int))
+with np.errstate(invalid="ignore"):
+    blind, _ = attention_forward(x, x, x, np.zeros((length, length), bool))
+assert np.isnan(blind).all()
 
 # %% [markdown]
 # **Break it:** does the causal mask really keep the future out? Change the last token, and see whether an earlier output moves.
@@ -245,7 +264,7 @@ assert not moved["causal"][:-1].any() and moved["no mask"][:-1].all()
 # :::
 #
 # :::{dropdown} How much memory do the weights take for 4,096 tokens, 8 heads, in float32?
-# $8 \cdot 4096^2 \cdot 4$ bytes are 537 MB, and the backward needs $dP$ and $dS$ of the same size. Chapter 19 does without them.
+# $8 \cdot 4096^2 \cdot 4$ bytes are 536,870,912, or 537 MB, and the backward needs $dP$ and $dS$ of the same size. Chapter 19 does without them.
 # :::
 #
 # ## What you can now do

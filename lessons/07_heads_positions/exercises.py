@@ -12,7 +12,7 @@ def split_heads(x, n_heads):
     """Cut the last axis into heads, and bring the heads in front of the words.
 
     Args:
-        x: (B, T, D), D a multiple of n_heads.
+        x: (B, T, D), B texts of T words, D a multiple of n_heads.   n_heads: H.
 
     Returns:
         (B, H, T, K) with K = D / H.
@@ -31,7 +31,7 @@ def multi_head_forward(x, W_q, W_k, W_v, W_o, n_heads):
     Name the steps q, k, v (B, H, T, K), mixed (B, H, T, K) and merged (B, T, D).
 
     Args:
-        x: (B, T, D).   W_q, W_k, W_v, W_o: (D, D).
+        x: (B, T, D).   W_q, W_k, W_v, W_o: (D, D).   n_heads: H, a divisor of D.
 
     Returns:
         out (B, T, D), and the cache (x, W_q, W_k, W_v, W_o, n_heads, attention, merged), where attention is the cache of
@@ -66,9 +66,9 @@ def sinusoidal_positions(T, D):
 
 
 def rotary_backward(d_out, cache):
-    """The gradient of the rotation of the lesson: each pair of entries turned back by the angle t 10000^(-2i/K).
+    """The gradient of the rotation of the lesson: the entries 2i and 2i + 1 of position t turned back by the angle t 10000^(-2i/K).
 
-    Name the step angle (T, K/2).
+    Name the steps angle (T, K/2), even and odd (..., T, K/2), the two halves of d_out, and d_x.
 
     Args:
         d_out: (..., T, K).   cache: None.

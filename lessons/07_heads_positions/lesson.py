@@ -4,7 +4,7 @@
 # **You will learn** how one attention becomes several that look at different things, and three ways to tell attention where a word stands: fixed
 # waves, learned vectors, and rotations.
 #
-# **You need** chapter 6.
+# **You need** chapter 1 (the linear layer) and chapter 6.
 #
 # **It takes** about two seconds to run, and less than 150 MB. The arrays are made up.
 #
@@ -16,13 +16,17 @@
 #
 # $$ \mathrm{head}_h = \mathrm{Attention}(X W^Q_h,\; X W^K_h,\; X W^V_h), \qquad \mathrm{out} = [\mathrm{head}_1, \dots, \mathrm{head}_H]\; W^O $$
 #
-# With model width $D$ and $H$ heads a head has width $K = D / H$. All heads together cost as much as one of full width.
+# $X$ holds the vectors of the words, one in each row, and queries, keys and values are all made from it: that is
+# **self-attention**. The brackets put the heads side by side. The last matrix, $W^O$, mixes them.
+#
+# With model width $D$ and $H$ heads a head has width $K = D / H$ (the $d$ of chapter 6). The scores of $T$ words take
+# $T^2 K$ products in a head, and $H T^2 K = T^2 D$ in all heads: as much as one head of full width.
 #
 # ## Heads are a reshape
 #
-# Nobody computes the heads one after the other. The $H$ matrices $W^Q_h$ (each $D \times K$) stand side by side in one $W^Q$ ($D \times D$). Its product has
-# the queries of all heads in one row; a reshape cuts the row into heads, and a transpose brings the heads in front, where attention takes
-# them along like a batch:
+# Nobody computes the heads one after the other. The $H$ matrices $W^Q_h$ (each $D \times K$) stand side by side in one
+# $W^Q$ ($D \times D$). Its product has the queries of all heads in one row; a reshape cuts the row into heads, and a
+# transpose brings the heads in front, where attention takes them along like a batch ($B$ texts of $T$ words):
 #
 # $$ (B, T, D) \to (B, T, H, K) \to (B, H, T, K) $$
 
@@ -67,7 +71,15 @@ assert (words.reshape(1, 2, 3, 2) != split_heads(words, 2)).any()
 #
 # A reshape and a transpose only move numbers, so their backward moves the gradients back: the backward of `split_heads` is `merge_heads`, and the
 # other way round. The rest is linear layers (chapter 1) and attention (chapter 6). One thing is new: $X$ is used **three** times, for queries, keys and
-# values, so its gradient is the sum of three.
+# values, so its gradient is the sum of three. Line by line, from the last to the first, with the marks F1 to F6 of the code:
+#
+# - **F6**, $\text{out} = M W^O$ with $M$ the merged heads: $\;dW^O = M^\top d\,\text{out}$, summed over all words of all
+#   texts, and $dM = d\,\text{out}\; {W^O}^\top$.
+# - **F5**, the merge: $dM$ is split into heads.
+# - **F4**, attention: chapter 6, for all heads at once, gives the gradients of the queries, keys and values of each head.
+# - **F3, F2, F1**: these three are merged, $(B, H, T, K) \to (B, T, D)$; call them $dQ, dK, dV$. Then $dW^Q = X^\top dQ$,
+#   summed over all words of all texts, and $dW^K$, $dW^V$ likewise; and
+#   $\;dX = dQ\, {W^Q}^\top + dK\, {W^K}^\top + dV\, {W^V}^\top$.
 
 # %%
 def multi_head_forward(x, W_q, W_k, W_v, W_o, n_heads):
@@ -99,9 +111,32 @@ def multi_head_backward(d_out, cache):
 
 B, T, D, H = 2, 3, 8, 2
 inputs = {"x": rng.normal(size=(B, T, D))} | {name: rng.normal(size=(D, D)) / 2 for name in ("W_q", "W_k", "W_v", "W_o")}
-report = gradient_check(lambda **given: multi_head_forward(**given, n_heads=H), multi_head_backward, inputs, rng=rng)
+report = gradient_check(lambda **given: multi_head_forward(**given, n_heads=H), multi_head_backward, inputs, rng=rng,
+                        name="multi_head")
 print(report)
 assert report.ok
+
+# %% [markdown]
+# The long way is one head after the other, each with its own columns of the matrices. It gives the same, forward and backward:
+
+# %%
+x, W_q, W_k, W_v, W_o = inputs.values()
+K, heads, caches = D // H, [], []
+for h in range(H):
+    own = slice(h * K, (h + 1) * K)                                           # the columns of head h
+    head, cache = attention_forward(x @ W_q[:, own], x @ W_k[:, own], x @ W_v[:, own])     # (B, T, K)
+    heads.append(head)
+    caches.append(cache)
+the_long_way = np.concatenate(heads, axis=-1) @ W_o                           # (B, T, D)
+out, cache = multi_head_forward(**inputs, n_heads=H)
+d_out = rng.normal(size=out.shape)
+d_merged, d_x = d_out @ W_o.T, np.zeros_like(x)                               # (B, T, D) each
+for h in range(H):
+    own = slice(h * K, (h + 1) * K)
+    d_q, d_k, d_v = attention_backward(d_merged[..., own], caches[h])         # (B, T, K) each
+    d_x += d_q @ W_q[:, own].T + d_k @ W_k[:, own].T + d_v @ W_v[:, own].T
+print("largest difference, forward and backward:", np.abs(the_long_way - out).max(), np.abs(d_x - multi_head_backward(d_out, cache)[0]).max())
+assert np.allclose(the_long_way, out) and np.allclose(d_x, multi_head_backward(d_out, cache)[0])
 
 # %% [markdown]
 # ## Attention does not know the order
@@ -125,7 +160,9 @@ assert np.allclose(shuffled, out[:, order])
 #
 # $$ P_{t, 2i} = \sin\!\left(t / 10000^{2i/D}\right), \qquad P_{t, 2i+1} = \cos\!\left(t / 10000^{2i/D}\right) $$
 #
-# There is nothing to learn, so the backward is trivial: $x$ was only added to.
+# Here $t = 0, 1, \dots$ is the position, and $i = 0, 1, \dots, D/2 - 1$ numbers the waves: entry $2i$ is a sine, entry
+# $2i + 1$ the cosine of the same angle. There is nothing to learn, so the backward is trivial: something constant was added
+# to $x$, and $dx$ is $dy$.
 
 # %%
 def sinusoidal(T, D):
@@ -151,21 +188,31 @@ likeness = positions @ positions.T                                            # 
 assert np.allclose(np.diag(likeness, 5), likeness[0, 5])
 
 # %% [markdown]
-# The likeness of two positions depends only on their distance (the assertion tests it for distance 5): $\sin a \sin b + \cos a \cos b = \cos(a - b)$, for every wave.
+# The likeness of two positions depends only on their distance (the assertion tests it for distance 5):
+# $\sin a \sin b + \cos a \cos b = \cos(a - b)$, for every wave.
 #
-# **Learned positions** are simpler still: a table of $T_{max}$ vectors, trained like an embedding. BERT and GPT-2 do so. There is no vector for a position beyond the
-# table.
+# **Learned positions** are simpler still: a table of $T_{max}$ vectors, trained like any weight. Row $t$ is added to word
+# $t$ of every text, so its gradient is the sum over the texts: `d_table[:T] = d_x.sum(axis=0)`. BERT and GPT-2 do so. There
+# is no vector for a position beyond the table.
 #
 # ## Rotary positions
 #
 # Su et al. 2021 turn instead of adding. Take the entries of a query two by two as points of a plane, and rotate the $i$-th point by the angle
-# $t\,\theta_i$, $\theta_i = 10000^{-2i/K}$; the keys likewise. A dot product of two rotated points depends only on the *difference* of their angles. So the score of a query
-# at $t$ and a key at $s$ depends on $t - s$, and on nothing else about the positions.
+# $t\,\theta_i$, $\theta_i = 10000^{-2i/K}$; the keys likewise. The $i$-th point has the entries $2i$ and $2i + 1$, and the positions $t$ count from 0.
 #
 # $$ \begin{pmatrix} y_{2i} \\ y_{2i+1} \end{pmatrix} = \begin{pmatrix} \cos t\theta_i & -\sin t\theta_i \\ \sin t\theta_i & \cos t\theta_i \end{pmatrix}
 # \begin{pmatrix} x_{2i} \\ x_{2i+1} \end{pmatrix} $$
 #
-# The backward of a rotation is the rotation back: the transpose of the matrix, that is, the angle $-t\,\theta_i$.
+# Call this matrix $R_t$. A dot product of two rotated points depends only on the *difference* of their angles. Rotating
+# back is the transpose, and rotations one after the other add their angles, so
+#
+# $$ (R_t\, q)^\top (R_s\, k) = q^\top R_t^\top R_s\, k = q^\top R_{s-t}\; k $$
+#
+# The score of a query at $t$ and a key at $s$ depends on $s - t$, and on nothing else about the positions.
+#
+# The backward: $y = R_t\, x$ is a product, so $dx = R_t^\top dy$, the rotation back by the angle $-t\,\theta_i$. Written out, with $a = t\,\theta_i$:
+#
+# $$ dx_{2i} = \cos a \; dy_{2i} + \sin a \; dy_{2i+1}, \qquad dx_{2i+1} = -\sin a \; dy_{2i} + \cos a \; dy_{2i+1} $$
 
 # %%
 def rotate(x, sign=1):
@@ -187,18 +234,28 @@ def rotary_backward(d_out, cache):
     return rotate(d_out, sign=-1)
 
 
-assert gradient_check(rotary_forward, rotary_backward, {"x": rng.normal(size=(2, 5, 6))}, rng=rng).ok
+report = gradient_check(rotary_forward, rotary_backward, {"x": rng.normal(size=(2, 5, 6))}, rng=rng)
+print(report)
+assert report.ok
+
+# the long way: the matrix of position 3, block by block, and its transpose for the backward
+x, d_y, R = rng.normal(size=(5, 6)), rng.normal(size=(5, 6)), np.zeros((6, 6))
+for i in range(3):
+    c, s = np.cos(3 * 10000 ** (-2 * i / 6)), np.sin(3 * 10000 ** (-2 * i / 6))
+    R[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[c, -s], [s, c]]
+assert np.allclose(R @ x[3], rotate(x)[3]) and np.allclose(R.T @ d_y[3], rotary_backward(d_y, None)[3])
 query = np.tile(rng.normal(size=6), (20, 1))                                  # (T, K)  the same query at 20 places
 key = np.tile(rng.normal(size=6), (20, 1))                                    # (T, K)  and the same key
 scores = rotate(query) @ rotate(key).T                                        # (T, T)
 print("scores at distance 3:", np.diag(scores, -3).round(6)[:4], "...")
-assert np.allclose(np.diag(scores, -3), np.diag(scores, -3)[0])
+assert np.allclose(np.diag(scores, -3), np.diag(scores, -3)[0]) and not np.isclose(scores[3, 0], scores[2, 0])
 
 # %% [markdown]
 # ## Do positions matter? An experiment
 #
 # A task that needs them: which word came *first*? The answer is the first of six tokens, drawn at random. One attention step with a query that asks for
-# place 0, with and without positions added; a linear read-out of the attended mean, found by least squares, names the word.
+# place 0, with and without positions added; a linear layer on the attended mean, found by least squares, names the word. The query is
+# not learned: it is the position vector of place 0, ten times as large, and its score is the highest there.
 
 # %%
 tokens = rng.integers(4, size=(400, 6))                                       # (N, T)
@@ -213,9 +270,12 @@ for label, added in (("without positions", np.zeros((6, 16))), ("with positions"
     solution, *_ = np.linalg.lstsq(features[:300], answer[:300], rcond=None)
     rights[label] = ((features[300:] @ solution).argmax(axis=1) == tokens[300:, 0]).mean()
     print(f"{label:18} {rights[label]:.0%} right")
-assert rights["with positions"] > 0.95 > 0.7 > rights["without positions"]
+assert rights["with positions"] > 0.95 and 0.25 < rights["without positions"] < 0.7
 
 # %% [markdown]
+# Without positions the query is 0, all weights are equal, and the output is the mean of the six words. It tells which words
+# are there, and so does better than the 25 % of a blind guess among four words, but it cannot tell which came first.
+#
 # ## Questions
 #
 # :::{dropdown} $D = 512$ and 8 heads. How wide is a head, and by what are the scores divided?
@@ -232,7 +292,7 @@ assert rights["with positions"] > 0.95 > 0.7 > rights["without positions"]
 #
 # ## What you can now do
 #
-# You can build multi-head attention with its backward, and give it positions in three ways. Now do the exercises in
+# You can build multi-head attention with its backward, say why it needs positions, and give it these in three ways. Now do the exercises in
 # `lessons/07_heads_positions/exercises.py`, and run `tinymm check 7`.
 #
 # ## To read

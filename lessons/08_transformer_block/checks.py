@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinymm.functional import erf
 from tinymm.learning.exercise import Exercise
 
 
@@ -25,6 +26,7 @@ FACTS = {
     "variance": "the mean of the squares of centred, kept as an axis of size 1",
     "scale": "1 / sqrt(variance + epsilon), with epsilon inside of the root",
     "normed": "centred times scale",
+    "out": "gain * normed + bias",
     "d_gain": "every word used the gain: the sum of d_out * normed over all leading axes",
     "d_bias": "every word used the bias: the sum of d_out over all leading axes",
     "d_normed": "out = gain normed + bias, so it is gain * d_out",
@@ -40,7 +42,7 @@ FACTS = {
     "d_b_1": "the sum of d_hidden over all words",
     "d_weight": "normed_x^T d_out, summed over all words",
     "d_normed_x": "d_out W^T",
-    "d_branch": "d_normed_x, back through the layer norm",
+    "d_branch": "layer_norm_backward(d_normed_x, norm)[0]",
 }
 
 EXERCISES = [
@@ -60,7 +62,12 @@ EXERCISES = [
     Exercise(
         3, "gelu_backward", "through the soft bend", lambda rng: {"x": 1.5 * rng.normal(size=(3, 4))}, forward="gelu_forward",
         differentiable=("x",),
-        hints=("The product rule: (x Phi)' = Phi + x phi.", "phi(x) = np.exp(-x**2 / 2) / np.sqrt(2 * np.pi)"), facts=FACTS,
+        hints=("The product rule: (x Phi)' = Phi + x phi.", "phi(x) = np.exp(-x**2 / 2) / np.sqrt(2 * np.pi)"),
+        facts=FACTS | {"d_x": "d_out (below + x * bell): the product rule has two terms, and d_out multiplies both"},
+        mistakes={"x phi(x) is missing: the product rule has two terms": lambda d_out, x: d_out * _below(x),
+                  "d_out must multiply both terms: brackets are missing": lambda d_out, x: d_out * _below(x) + x * _bell(x),
+                  "the second term is x phi(x), not phi(x)": lambda d_out, x: d_out * (_below(x) + _bell(x)),
+                  "d_out is not used: the chain rule multiplies the slope by it": lambda d_out, x: _below(x) + x * _bell(x)},
     ),
     Exercise(
         4, "feed_forward_backward", "two linear layers and a bend", feed_forward, forward="feed_forward_forward",
@@ -77,6 +84,14 @@ EXERCISES = [
         facts=FACTS | {"d_x": "the direct arm and the branch: d_out + d_branch"},
     ),
 ]
+
+
+def _below(x):
+    return 0.5 * (1 + erf(x / np.sqrt(2)))
+
+
+def _bell(x):
+    return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
 def _norm(x, gain, bias, epsilon, axis, ddof=0):

@@ -1,4 +1,7 @@
-"""Chapter 8, the Transformer block: the exercises. Fill in the functions, and run `tinymm check 8`."""
+"""Chapter 8, the Transformer block: the exercises. Fill in the functions, and run `tinymm check 8`.
+
+D is the width of a word's vector, F the width inside the feed-forward part. `tinymm check 8.2 --hint` gives a hint.
+"""
 
 import numpy as np
 
@@ -36,7 +39,7 @@ def layer_norm_backward(d_out, cache):
 def gelu_backward(d_out, cache):
     """The gradient of gelu(x) = x Phi(x): d_out (Phi(x) + x phi(x)).
 
-    Name the steps below (Phi) and bell (phi). `erf` is imported above.
+    Name the steps below (Phi), bell (phi) and d_x. `erf` is imported above.
 
     Args:
         d_out: (...).   cache: x (...).
@@ -50,6 +53,7 @@ def gelu_backward(d_out, cache):
 def feed_forward_backward(d_out, cache):
     """The gradients of  hidden = x W_1 + b_1,  active = gelu(hidden),  out = active W_2 + b_2.
 
+    Use your `gelu_backward`, whose cache is its input. The weights and biases get sums over all words, as in chapter 1.
     Name the steps d_active (..., F), d_W_2, d_b_2, d_hidden (..., F), d_W_1, d_b_1, d_x.
 
     Args:
@@ -64,7 +68,8 @@ def feed_forward_backward(d_out, cache):
 def residual_backward(d_out, cache):
     """The gradients of a pre-norm residual connection around a linear layer:  out = x + norm(x) W.
 
-    Use your `layer_norm_backward`. Name the steps d_weight, d_normed_x (..., D), d_branch (..., D), d_x.
+    Use your `layer_norm_backward`. Name the steps d_weight, d_normed_x (..., D), d_branch (..., D), what comes
+    back through norm and W, and d_x.
 
     Args:
         d_out: (..., D).   cache: (norm, normed_x, weight): the cache of layer_norm_forward, its output (..., D), and W (D, D).

@@ -4,18 +4,30 @@
 # **You will learn** the three remaining pieces of a Transformer: layer norm with its three-term gradient, GELU, and residual connections; why they
 # are needed; and how a whole block with its backward is put together from what you have.
 #
-# **You need** chapters 6 and 7.
+# **You need** chapters 1, 6 and 7.
 #
-# **It takes** about three seconds to run, and less than 200 MB. The arrays are made up.
+# **It takes** about two seconds to run, and less than 150 MB. The arrays are made up.
+#
+# ## The picture
+#
+#     x ---- norm ---- attention ---- + ---- norm ---- W_1 ---- gelu ---- W_2 ---- + ---- out
+#      \                             /  \                                         /
+#       `--------- as it is --------'    `--------------- as it is --------------'
+#
+# A Transformer is a pile of such **blocks**. A block has two **sublayers**: attention, in which words take from each other,
+# and the **feed-forward part**, two linear layers with a bend between them, which works on each word alone. Around each
+# runs a **residual connection**: what goes in is added to what comes out. Before each stands a **layer norm**. The new
+# pieces first, then the whole.
 #
 # ## Layer norm
 #
 # Deep in a network numbers grow and shrink. Layer norm (Ba et al. 2016) brings each word's vector back to mean 0 and variance 1, and then lets it have
-# the scale $g$ and the shift $b$ that training finds best:
+# the spread $g$, the **gain**, and the mean $b$, the **bias**, that training finds best; both have one number for each entry of the vector:
 #
 # $$ \mu = \frac1D \sum_j x_j, \qquad \sigma^2 = \frac1D \sum_j (x_j - \mu)^2, \qquad \hat x_i = \frac{x_i - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y_i = g_i \hat x_i + b_i $$
 #
-# By hand: $x = (1, 3)$ has $\mu = 2$ and $\sigma = 1$, so $\hat x = (-1, 1)$.
+# $\epsilon$, such as $10^{-5}$, keeps the division finite when all entries are equal. By hand: $x = (1, 3)$ has $\mu = 2$
+# and $\sigma = 1$, so $\hat x = (-1, 1)$, but for $\epsilon$.
 
 # %%
 import os
@@ -44,20 +56,24 @@ def layer_norm_forward(x, gain, bias, epsilon=1e-5):
 
 out, _ = layer_norm_forward(np.array([1.0, 3.0]), np.ones(2), np.zeros(2))
 print("layer norm of (1, 3):", out.round(3))
-assert np.allclose(out, [-1, 1], atol=1e-4)
+assert np.allclose(out, [-1, 1], atol=1e-4) and not np.isclose(out[1], 1, rtol=1e-7)
 
 # %% [markdown]
 # ## Its backward, the long way
 #
-# **F6** is like a linear layer: $d\hat x = g\, dy$, and gain and bias, used by every word, get sums over all words: $dg = \sum dy\,\hat x$, $db = \sum dy$.
+# $dy$ is $\partial L / \partial y$, and so on; $c$ is `centred`, $v$ `variance`, $s$ `scale`. The marks F6 to F1 are those of the code above.
 #
-# **F5**, $\hat x = c\, s$ with $c$ the centred vector and $s$ the scale: $\; dc = s\, d\hat x$ and $ds = \sum_i d\hat x_i\, c_i$.
+# **F6**: entry by entry $y = g\, \hat x + b$, so $d\hat x = g\, dy$, and gain and bias, used by every word, get sums over
+# all words: $dg = \sum dy\,\hat x$, $db = \sum dy$.
+#
+# **F5**, $\hat x = c\, s$: $\; dc = s\, d\hat x$, and, since $s$ acts on all entries of its word, $ds = \sum_i d\hat x_i\, c_i$.
 #
 # **F4**, $s = (v + \epsilon)^{-1/2}$: $\; dv = -\tfrac12 s^3\, ds$.
 #
 # **F3**, $v = \frac1D \sum c_j^2$: $\; dc_j$ gets another $\frac{2}{D} c_j\, dv$.
 #
-# **F2** and **F1**, $c_j = x_j - \frac1D \sum_k x_k$: $\; dx_j = dc_j - \frac1D \sum_k dc_k$.
+# **F2** and **F1**, $c_j = x_j - \frac1D \sum_k x_k$: $x_j$ acts on $c_j$ with 1, and on every $c_k$ with $-\frac1D$, so
+# $\; dx_j = dc_j - \frac1D \sum_k dc_k$.
 
 # %%
 def layer_norm_backward_steps(d_out, cache):
@@ -75,13 +91,15 @@ def layer_norm_backward_steps(d_out, cache):
 # %% [markdown]
 # ## The short formula: three terms
 #
-# Put together. The second part of $dc$ is $\frac2D c_j \cdot (-\frac12 s^3) \sum_i d\hat x_i c_i = -\frac{s}{D}\, \hat x_j \sum_i d\hat x_i \hat x_i$, because $c = \hat x / s$. Its mean over $j$ is 0, since the
-# $\hat x_j$ sum to 0. What is left:
+# Put together. The second part of $dc$ is
+# $\frac2D c_j \cdot (-\frac12 s^3) \sum_i d\hat x_i c_i = -\frac{s}{D}\, \hat x_j \sum_i d\hat x_i \hat x_i$, because
+# $c = \hat x / s$. Its mean over $j$ is 0, since the $\hat x_j$ sum to 0. What is left:
 #
 # $$ dx_j = s\, \Big( d\hat x_j \;-\; \overline{d\hat x} \;-\; \hat x_j\, \overline{d\hat x \cdot \hat x} \Big) $$
 #
-# where a bar is the mean over the vector. Read it: the gradient, minus its part along $(1, \dots, 1)$, minus its part along $\hat x$. These are the two directions in which
-# moving $x$ changes nothing after the norm: shifting all entries, and stretching them.
+# where a bar is the mean over the vector. Read it: the gradient, minus its part along $(1, \dots, 1)$, minus its part along
+# $\hat x$. These are the two directions in which moving $x$ changes nothing after the norm: shifting all entries, and
+# stretching them.
 
 # %%
 def layer_norm_backward(d_out, cache):
@@ -103,6 +121,8 @@ d_out = rng.normal(size=out.shape)
 difference = np.abs(layer_norm_backward(d_out, cache)[0] - layer_norm_backward_steps(d_out, cache)).max()
 print("long way and short formula differ by", difference)
 assert difference < 1e-12
+d_x = layer_norm_backward(d_out, cache)[0]
+assert np.allclose(d_x.sum(axis=-1), 0) and np.abs((d_x * cache[0]).sum(axis=-1)).max() < 1e-3
 expected = library_backward(d_out, library_forward(x, gain, bias)[1])
 assert all(np.allclose(a, b) for a, b in zip(layer_norm_backward(d_out, cache), expected))
 report = gradient_check(layer_norm_forward, layer_norm_backward, {"x": x, "gain": gain, "bias": bias}, rng=rng)
@@ -112,12 +132,17 @@ assert report.ok
 # %% [markdown]
 # ## GELU
 #
-# Between the two linear layers of the feed-forward part stands a bend. GELU (Hendrycks and Gimpel 2016) is a soft ReLU: $x$ times the probability that a normal random number
-# lies below $x$,
+# Between the two linear layers of the feed-forward part stands a bend. GELU (Hendrycks and Gimpel 2016) is a soft ReLU: $x$
+# times the probability that a normal random number (mean 0, variance 1) lies below $x$. That probability is called
+# $\Phi(x)$, and computed with the **error function** erf, which has no formula in simpler functions; `tinymm.functional`
+# has it for arrays.
 #
 # $$ \mathrm{gelu}(x) = x\, \Phi(x), \qquad \Phi(x) = \tfrac12\Big(1 + \mathrm{erf}\frac{x}{\sqrt2}\Big) $$
 #
-# By the product rule its slope is $\Phi(x) + x\, \varphi(x)$, with the bell curve $\varphi(x) = e^{-x^2/2} / \sqrt{2\pi}$, the derivative of $\Phi$.
+# By hand: $\Phi(0) = \frac12$, so $\mathrm{gelu}(0) = 0$ with slope $\frac12$; for large $x$, $\Phi(x)$ is nearly 1, and $\mathrm{gelu}(x)$ nearly $x$.
+#
+# By the product rule its slope is $\Phi(x) + x\, \varphi(x)$, with the bell curve $\varphi(x) = e^{-x^2/2} / \sqrt{2\pi}$,
+# the derivative of $\Phi$. Therefore $dx = dy\, \big(\Phi(x) + x\, \varphi(x)\big)$.
 
 # %%
 def gelu_forward(x):
@@ -131,7 +156,9 @@ def gelu_backward(d_out, cache):
     return d_out * (below + x * bell)
 
 
-assert gradient_check(gelu_forward, gelu_backward, {"x": rng.normal(size=(3, 4))}, rng=rng).ok
+report = gradient_check(gelu_forward, gelu_backward, {"x": rng.normal(size=(3, 4))}, rng=rng)
+print(report)
+assert report.ok and gelu_forward(np.zeros(1))[0] == 0 and gelu_backward(np.ones(1), np.zeros(1)) == 0.5
 t = np.linspace(-3, 3, 200)
 figure, axes = new_figure(5, 3)
 axes.plot(t, gelu_forward(t)[0], label="gelu")
@@ -143,8 +170,10 @@ show(figure, "08_gelu")
 # %% [markdown]
 # ## Residual connections
 #
-# A sublayer does not replace its input, it adds to it (He et al. 2016): $\; y = x + f(x)$. The backward: $\; dx = dy + f\text{'s backward}(dy)$. The first term is the point: the
-# gradient reaches every layer directly, however deep the network is.
+# A sublayer does not replace its input, it adds to it (He et al. 2016): $\; y = x + f(x)$. So $x$ acts on $y$ along two
+# ways: directly, with slope 1, and through $f$, the **branch**. By the chain rule they are added:
+# $\; dx = dy + f\text{'s backward}(dy)$. The first term is the point: the gradient reaches every layer directly, however
+# deep the network is.
 #
 # **Break it:** 30 layers $x \to \tanh(x W)$, with and without the residual connection. How much gradient arrives at the first layer?
 
@@ -171,6 +200,7 @@ axes.set_xlabel("layers walked back")
 axes.set_ylabel("size of the gradient")
 axes.legend(frameon=False)
 show(figure, "08_residual")
+# STOP: look at arrived["without"]: every layer takes about half of what was left
 print({label: f"{sizes[-1] / sizes[0]:.1e}" for label, sizes in arrived.items()})
 assert arrived["without"][-1] < 1e-4 * arrived["without"][0] and arrived["with"][-1] > arrived["with"][0]
 
@@ -179,14 +209,17 @@ assert arrived["without"][-1] < 1e-4 * arrived["without"][0] and arrived["with"]
 #
 # $$ \text{post-norm: } x \leftarrow \mathrm{norm}(x + f(x)) \qquad\qquad \text{pre-norm: } x \leftarrow x + f(\mathrm{norm}(x)) $$
 #
-# The first Transformer and BERT have post-norm. Then every layer's norm bends the straight path of the gradient, and training needs a careful warm-up. Pre-norm (GPT-2 and
-# nearly all later models) leaves the path free (Xiong et al. 2020). The price: the sum is never normalised, so one more norm stands at the end of the model.
+# The first Transformer and BERT have post-norm. Then every layer's norm bends the straight path of the gradient, and
+# training needs a careful warm-up. Pre-norm (GPT-2 and nearly all later models) leaves the path free (Xiong et al. 2020).
+# The price: the sum is never normalised, so one more norm stands at the end of the model.
 #
 # ## The block
 #
 # $$ x \leftarrow x + \mathrm{Attention}(\mathrm{norm}_1(x)), \qquad x \leftarrow x + W_2\, \mathrm{gelu}(W_1\, \mathrm{norm}_2(x)) $$
 #
-# Attention lets words exchange; the feed-forward part works on each word alone. Here is the whole block with one head, forward and backward, with nothing hidden.
+# The feed-forward part is wider inside, usually $F = 4D$. (Its biases, one for each linear layer, are left out here; their
+# gradients are those of chapter 1.) Here is the whole block with one head, forward and backward, with nothing hidden. The
+# backward is the residual rule twice: what comes back goes directly, and through the branch, and both are added.
 
 # %%
 def block_forward(x, g1, b1, W_q, W_k, W_v, W_o, g2, b2, W_1, W_2):
@@ -233,12 +266,30 @@ print(report)
 assert report.ok
 
 # %% [markdown]
-# Ten weights and one input, all right. The library's block, with heads, masks, dropout and both places of the norm, is `tinymm/layers/transformer.py`.
+# Ten weights and one input, all right. **Break it:** forget the direct way around attention. All shapes are right, and so
+# are the gradients of this block's weights, for they are computed before the mistake. Only `x` is wrong; but `x` is what
+# the block below gave, so everything below would be wrong too.
+
+# %%
+def block_backward_without_the_direct_way(d_out, cache):
+    d_x, *others = block_backward(d_out, cache)
+    norm_1, norm_2, c, gelu, W_1, W_2 = (cache[i] for i in (0, 4, 5, 6, 12, 13))
+    arm = d_out + layer_norm_backward(gelu_backward(d_out @ W_2.T, gelu) @ W_1.T, norm_2)[0]        # what comes back at F3
+    return d_x - arm, *others
+
+
+report = gradient_check(block_forward, block_backward_without_the_direct_way, inputs, rng=rng)
+print(report)
+assert not report.ok and str(report).count("FAIL") == 2                # the headline, and x
+
+# %% [markdown]
+# The library's block, with heads, masks, dropout and both places of the norm, is `tinymm/layers/transformer.py`.
 #
 # ## Questions
 #
 # :::{dropdown} How many weights has a block of width $D$ with a feed-forward width of $4D$?
-# Attention $4 D^2$, feed-forward $8 D^2$, together $12 D^2$; norms and biases are small beside it.
+# Attention has four matrices of $D \times D$, so $4 D^2$; feed-forward $D \times 4D$ and $4D \times D$, so $8 D^2$;
+# together $12 D^2$. Norms and biases are small beside it.
 # :::
 #
 # :::{dropdown} Double $x$ before a layer norm. What changes?
@@ -246,15 +297,17 @@ assert report.ok
 # :::
 #
 # :::{dropdown} The backward of $y = x + f(x)$ is $dx = dy + \dots$. What does a beginner often write?
-# Only the branch, without $dy$; or the branch applied to a wrong gradient, when one residual connection follows another.
+# Only the branch, without $dy$, as in the last experiment; or the branch applied to a wrong gradient, when one residual connection follows another.
 # :::
 #
 # ## What you can now do
 #
-# You can build a Transformer block and its whole backward. With the exercises of chapters 1, 2, 6, 7 and 8 you will have written every line of it
-# yourself. Now do `lessons/08_transformer_block/exercises.py`, and run `tinymm check 8`.
+# You can derive the gradient of layer norm, build a Transformer block and its whole backward, and say what each residual
+# connection adds to it. With the exercises of chapters 1, 2, 6, 7 and 8 you will have written every line of it yourself.
+# Now do `lessons/08_transformer_block/exercises.py`, and run `tinymm check 8`.
 #
 # ## To read
 #
 # - Ba, Kiros and Hinton 2016, *Layer Normalization*. He et al. 2016, *Deep Residual Learning*.
+# - Hendrycks and Gimpel 2016, *Gaussian Error Linear Units*.
 # - Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture*.

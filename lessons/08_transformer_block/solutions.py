@@ -35,7 +35,8 @@ def gelu_backward(d_out, cache):
     x = cache
     below = 0.5 * (1 + erf(x / np.sqrt(2)))                           # (...)
     bell = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)                   # (...)
-    return d_out * (below + x * bell)
+    d_x = d_out * (below + x * bell)                                  # (...)
+    return d_x
 
 
 def feed_forward_forward(x, W_1, b_1, W_2, b_2):
