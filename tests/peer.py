@@ -5,13 +5,18 @@ module of `torch.nn` (`call`) or to PyTorch's functions. So PyTorch's gradients 
 can look at every one of them. Importing this file skips the tests where PyTorch is not installed.
 """
 
+from itertools import count, product, takewhile
+
 import numpy as np
 import pytest
+
+from tinymm import functional
+from tinymm.layers import Module
 
 torch = pytest.importorskip("torch")
 F, nn = torch.nn.functional, torch.nn
 
-CLOSE = {"rtol": 1e-10, "atol": 1e-12}     # of arrays whose entries are of order 1, in float64
+PAD = 0     # the id of <pad>
 
 
 class Weights(dict):
@@ -24,6 +29,16 @@ class Weights(dict):
     def beside(self, *names, kind="weight"):
         """The weights (or biases) of several linear maps as a single one: (D_in, sum of the D_out)."""
         return torch.cat([self[f"{name}.{kind}"] for name in names], dim=-1)
+
+    def as_linear(self, theirs, *names):
+        """Several of our linear maps as one of PyTorch's, whose weight is (D_out, D_in), under its name."""
+        weights = {f"{theirs}.weight": self.beside(*names).T}
+        return weights | ({f"{theirs}.bias": self.beside(*names, kind="bias")} if f"{names[0]}.bias" in self else {})
+
+    def as_norm(self, theirs, name):
+        """A layer norm (or an RMS norm, which has no bias) under the name of PyTorch's."""
+        norm = self.part(name)
+        return {f"{theirs}.weight": norm["gain"]} | ({f"{theirs}.bias": norm["bias"]} if "bias" in norm else {})
 
 
 def compare(layer, twin, inputs, rng, *, counted=None, **options):
@@ -61,13 +76,61 @@ def compare(layer, twin, inputs, rng, *, counted=None, **options):
         agree(f"gradient of {name}", ours, tensors[name].grad)
     for name, parameter in layer.named_parameters():
         agree(f"gradient of {name}", parameter.grad, weights[name].grad)
+        # Two zeros agree whatever the backward does. One is right: a bias of the keys adds the same to all scores of a query.
+        assert weights[name].grad.abs().max() > 1e-6 or name.endswith("key.bias"), f"gradient of {name}: nothing to compare"
     for name, statistic in layer.named_buffers():
         agree(name, statistic, weights[name])
 
 
 def agree(name, ours, theirs):
+    """Every entry to a relative error of 1e-10, or of 1e-12 beside the array's largest."""
     assert theirs is not None, f"{name}: PyTorch has none"
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), err_msg=name, **CLOSE)
+    theirs = theirs.detach().numpy()
+    largest = np.abs(theirs).max()
+    scale = largest if largest > 1e-9 else 1.0     # what should be 0 is what rounding leaves of numbers of order 1
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12 * scale, err_msg=name)
+
+
+class Loss(Module):
+    """A model and its loss as one, as in training: `compare` gives it any number as the upstream gradient.
+
+    name: of a pair in `tinymm.functional`; targets, options: what its forward takes after the logits. To the twin, the
+    model's weights are `part("model")`.
+    """
+
+    def __init__(self, model, name, *targets, **options):
+        self.model, self.targets, self.options = model, targets, options
+        self.loss_forward, self.loss_backward = (getattr(functional, f"{name}_{way}") for way in ("forward", "backward"))
+
+    def forward(self, **inputs):
+        logits, cache = self.model.forward(**inputs)
+        loss, loss_cache = self.loss_forward(logits, *self.targets, **self.options)
+        return loss, (cache, loss_cache)
+
+    def backward(self, d_loss, caches):
+        cache, loss_cache = caches
+        return self.model.backward(self.loss_backward(d_loss, loss_cache), cache)
+
+
+def every_choice(**choices):
+    """A test is run with each combination of these options of a configuration; it takes them as `options`."""
+    combinations = [dict(zip(choices, values)) for values in product(*choices.values())]
+    return pytest.mark.parametrize("options", combinations, ids=lambda options: ", ".join(f"{value}" for value in options.values()))
+
+
+def padded_texts(rng, lengths, vocabulary_size):
+    """Random token ids (R, T), each text padded at the right."""
+    real = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    return np.where(real, rng.integers(PAD + 1, vocabulary_size, size=real.shape), PAD)
+
+
+def real_lengths(ids):
+    return (ids != PAD).sum(dim=1)
+
+
+def mean_of_real(x, ids):
+    """(R, T, D) -> (R, D): what stands at padding is not in the mean."""
+    return torch.stack([row[:length].mean(dim=0) for row, length in zip(x, real_lengths(ids))])
 
 
 def call(module, weights, *inputs, **options):
@@ -91,6 +154,15 @@ def linear(w, x):
 
 def layer_norm(w, x):
     return call(nn.LayerNorm(x.shape[-1]), {"weight": w["gain"], "bias": w["bias"]}, x)
+
+
+def rms_norm(w, x):
+    return F.rms_norm(x, x.shape[-1:], w["gain"], eps=1e-5)
+
+
+def vector_norm(w, x):
+    """Layer norm or RMS norm: only the first has a bias."""
+    return (layer_norm if "bias" in w else rms_norm)(w, x)
 
 
 def batch_norm(w, x, training=False, momentum=0.1, eps=1e-5):
@@ -140,7 +212,7 @@ def lstm(w, x, lengths=None):
                "bias_hh_l0": torch.zeros_like(w["bias"])}
     if lengths is None:
         return call(nn.LSTM(d_in, d_state, batch_first=True), weights, x)[0]
-    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), batch_first=True)
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.as_tensor(lengths), batch_first=True)
     out, _ = call(nn.LSTM(d_in, d_state, batch_first=True), weights, packed)
     return nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])[0]
 
@@ -158,23 +230,55 @@ def multi_head_attention(w, x, memory=None, memory_index=None, n_heads=1, allowe
     """allowed: boolean, True where attention is allowed, broadcasts to (R, H, T, S)."""
     source = x if memory is None else memory if memory_index is None else memory[memory_index]
     module = nn.MultiheadAttention(x.shape[-1], n_heads, batch_first=True, kdim=source.shape[-1], vdim=source.shape[-1])
-    mask = None
-    if allowed is not None:      # theirs is (R H, T, S), and True where attention is forbidden
-        mask = torch.tensor(~np.broadcast_to(allowed, (len(x), n_heads, x.shape[1], source.shape[1]))).flatten(0, 1)
+    mask = forbidden(allowed, x, source, n_heads)
     return call(module, attention_weights(w), x, source, source, attn_mask=mask, need_weights=False)[0]
 
 
-def joint_attention(w, x, memory, memory_index=None, n_heads=1, allowed=None):
-    """Written out, as PyTorch has no such module."""
-    def heads(y):
-        return y.unflatten(-1, (n_heads, -1)).transpose(1, 2)                               # (R, H, T, K)
+def forbidden(allowed, x, source, n_heads):
+    """The mask of nn.MultiheadAttention: (R H, T, S), True where attention is forbidden."""
+    if allowed is None:
+        return None
+    return ~torch.as_tensor(allowed).broadcast_to(len(x), n_heads, x.shape[1], source.shape[1]).flatten(0, 1)
 
+
+def joint_attention(w, x, memory, memory_index=None, n_heads=1, allowed=None):
     memory = memory if memory_index is None else memory[memory_index]
-    q = heads(linear(w.part("query"), x))
-    k, v = (torch.cat([heads(linear(w.part(f"image_{name}"), memory)), heads(linear(w.part(name), x))], dim=2)
+    q = project_heads(w.part("query"), x, n_heads)
+    k, v = (torch.cat([project_heads(w.part(f"image_{name}"), memory, n_heads), project_heads(w.part(name), x, n_heads)], dim=2)
             for name in ("key", "value"))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if allowed is None else torch.tensor(allowed))
+    return attend(w, q, k, v, allowed)
+
+
+def rotary_attention(w, x, n_heads=1, allowed=None):
+    q, k, v = (project_heads(w.part(name), x, n_heads) for name in ("query", "key", "value"))
+    return attend(w, rotary(q), rotary(k), v, allowed)
+
+
+def project_heads(w, x, n_heads):
+    """(R, T, D) -> (R, H, T, K), for the two kinds of attention of which PyTorch has no module."""
+    return linear(w, x).unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
+def attend(w, q, k, v, allowed):
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if allowed is None else torch.as_tensor(allowed))
     return linear(w.part("output"), out.transpose(1, 2).flatten(2))
+
+
+def rotary(x):
+    """The rotation as a product of complex numbers: (x_2i + i x_2i+1) e^(i t 10000^(-2i/K))."""
+    angle = place_angles(*x.shape[-2:])
+    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * torch.polar(torch.ones_like(angle), angle)
+    return torch.view_as_real(turned).flatten(-2)
+
+
+def sinusoidal_positions(length, width):
+    """Sine and cosine as the parts of e^(i t 10000^(-2i/D)): (T, D) for an even D."""
+    angle = place_angles(length, width)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+
+
+def place_angles(length, width):
+    return torch.outer(torch.arange(length).double(), 10000.0 ** (-torch.arange(0, width, 2).double() / width))
 
 
 def feed_forward(w, x, activation="gelu"):
@@ -187,33 +291,67 @@ def gated_feed_forward(w, x):
 
 def residual(w, x, sublayer, norm="pre"):
     if norm == "pre":
-        return x + sublayer(w.part("sublayer"), layer_norm(w.part("norm"), x))
-    return layer_norm(w.part("norm"), x + sublayer(w.part("sublayer"), x))
+        return x + sublayer(w.part("sublayer"), vector_norm(w.part("norm"), x))
+    return vector_norm(w.part("norm"), x + sublayer(w.part("sublayer"), x))
 
 
-def transformer_block(w, x, memory=None, memory_index=None, *, n_heads, fusion=None, norm="pre", activation="gelu", allowed=None,
-                      memory_allowed=None):
-    """nn.TransformerEncoderLayer, with cross-attention nn.TransformerDecoderLayer; the joint one is written out.
+def transformer_block(w, x, memory=None, memory_index=None, *, n_heads, fusion=None, norm="pre", activation="gelu", rotary=False,
+                      allowed=None, memory_allowed=None):
+    """nn.TransformerEncoderLayer, with cross-attention nn.TransformerDecoderLayer; what they do not offer is written out.
 
-    allowed, memory_allowed: boolean (T, S), True where the first and the cross-attention are allowed.
+    allowed, memory_allowed: boolean, True where the first and the cross-attention are allowed; broadcast to (R, H, T, S).
     """
-    if fusion == "joint":
-        x = residual(w.part("attention"), x, norm=norm,
-                     sublayer=lambda part, y: joint_attention(part, y, memory, memory_index, n_heads, allowed))
-        return residual(w.part("feed_forward"), x, norm=norm, sublayer=lambda part, y: feed_forward(part, y, activation))
+    if fusion == "joint" or rotary or activation == "swiglu" or "attention.norm.bias" not in w:
+        return written_out_block(w, x, memory, memory_index, n_heads, norm, activation, rotary, allowed)
     sublayers = {"self_attn": w.part("attention"), "multihead_attn": w.part("cross_attention")}
     weights = {f"{theirs}.{name}": tensor for theirs, part in sublayers.items() if part
                for name, tensor in attention_weights(part.part("sublayer")).items()}
-    for theirs, name in (("linear1", "wide"), ("linear2", "narrow")):
-        weights |= {f"{theirs}.weight": w[f"feed_forward.sublayer.{name}.weight"].T,
-                    f"{theirs}.bias": w[f"feed_forward.sublayer.{name}.bias"]}
+    weights |= w.as_linear("linear1", "feed_forward.sublayer.wide") | w.as_linear("linear2", "feed_forward.sublayer.narrow")
     names = ("attention", "cross_attention", "feed_forward") if fusion == "cross" else ("attention", "feed_forward")
     for i, name in enumerate(names, 1):
-        weights |= {f"norm{i}.weight": w[f"{name}.norm.gain"], f"norm{i}.bias": w[f"{name}.norm.bias"]}
+        weights |= w.as_norm(f"norm{i}", f"{name}.norm")
     sizes = x.shape[-1], n_heads, weights["linear1.bias"].shape[0]
     options = {"dropout": 0.0, "activation": activation, "batch_first": True, "norm_first": norm == "pre"}
-    mask, memory_mask = (None if a is None else torch.tensor(~a) for a in (allowed, memory_allowed))
+    mask = forbidden(allowed, x, x, n_heads)
     if fusion is None:
         return call(nn.TransformerEncoderLayer(*sizes, **options), weights, x, src_mask=mask)
     memory = memory if memory_index is None else memory[memory_index]
-    return call(nn.TransformerDecoderLayer(*sizes, **options), weights, x, memory, tgt_mask=mask, memory_mask=memory_mask)
+    return call(nn.TransformerDecoderLayer(*sizes, **options), weights, x, memory, tgt_mask=mask,
+                memory_mask=forbidden(memory_allowed, x, memory, n_heads))
+
+
+def written_out_block(w, x, memory, memory_index, n_heads, norm, activation, rotary, allowed):
+    """With joint attention (where there is a memory), rotary positions, RMS norm or SwiGLU."""
+    def attention(part, y):
+        if memory is not None:
+            return joint_attention(part, y, memory, memory_index, n_heads, allowed)
+        return (rotary_attention if rotary else multi_head_attention)(part, y, n_heads=n_heads, allowed=allowed)
+
+    def wide(part, y):
+        return gated_feed_forward(part, y) if activation == "swiglu" else feed_forward(part, y, activation)
+
+    return residual(w.part("feed_forward"), residual(w.part("attention"), x, attention, norm), wide, norm)
+
+
+# ---- what several models share ----------------------------------------------------------------------------------------
+
+
+def transformer_blocks(w, x, *memory, **options):
+    """All blocks of a list, as many as there are weights of."""
+    for block in takewhile(bool, (w.part(str(i)) for i in count())):
+        x = transformer_block(block, x, *memory, **options)
+    return x
+
+
+def words_and_positions(w, ids):
+    return F.embedding(ids, w["words.weight"]) + w["positions.weight"][:ids.shape[1]]
+
+
+def bert_encoder(w, ids, config, *memory):
+    """memory: the tokens that each block looks at, and which of them each text is about."""
+    x = words_and_positions(w, ids)
+    if config.norm == "post":
+        x = layer_norm(w.part("norm"), x)
+    x = transformer_blocks(w.part("blocks"), x, *memory, n_heads=config.n_heads, norm=config.norm, fusion="cross" if memory else None,
+                           allowed=(ids != PAD)[:, None, None])
+    return layer_norm(w.part("norm"), x) if config.norm == "pre" else x

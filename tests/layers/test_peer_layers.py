@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import peer
-from tests.peer import F, compare, torch
+from tests.peer import compare, torch
 from tinymm import functional, layers
 from tinymm.layers import Module
 
@@ -65,24 +65,6 @@ def learned_positions(w, x):
     return x + embedding(w, torch.arange(x.shape[1]))
 
 
-def rms_norm(w, x):
-    return F.rms_norm(x, x.shape[-1:], w["gain"], eps=1e-5)
-
-
-def rotary(x):
-    """The same rotation as a product of complex numbers: (x_2i + i x_2i+1) e^(i t 10000^(-2i/K))."""
-    width = x.shape[-1]
-    angles = torch.outer(torch.arange(x.shape[-2]).double(), 10000.0 ** (-torch.arange(0, width, 2).double() / width))
-    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * torch.polar(torch.ones_like(angles), angles)
-    return torch.view_as_real(turned).flatten(-2)
-
-
-def rotary_attention(w, x, n_heads):
-    q, k, v = (peer.linear(w.part(name), x).unflatten(-1, (n_heads, -1)).transpose(1, 2) for name in ("query", "key", "value"))
-    out = F.scaled_dot_product_attention(rotary(q), rotary(k), v, is_causal=True)
-    return peer.linear(w.part("output"), out.transpose(1, 2).flatten(2))
-
-
 def residual_of_linear(norm):
     return case(lambda rng: layers.Residual(layers.Linear(4, 4, rng), 4, norm), peer.residual, {"x": (2, 3, 4)},
                 twin_options={"norm": norm, "sublayer": peer.linear})
@@ -107,7 +89,7 @@ CASES = {
     "Embedding": {"": case(lambda rng: layers.Embedding(7, 4, rng), embedding, {}, arrays={"ids": REPEATED})},
     "LearnedPositions": {"": case(lambda rng: layers.LearnedPositions(6, 5, rng), learned_positions, {"x": (2, 3, 5)})},
     "LayerNorm": {"": case(lambda rng: layers.LayerNorm(6), peer.layer_norm, {"x": (2, 3, 6)})},
-    "RMSNorm": {"": case(lambda rng: layers.RMSNorm(6), rms_norm, {"x": (2, 3, 6)})},
+    "RMSNorm": {"": case(lambda rng: layers.RMSNorm(6), peer.rms_norm, {"x": (2, 3, 6)})},
     "BatchNorm": in_both_modes(lambda rng: layers.BatchNorm(5, momentum=0.3, eps=1e-3), peer.batch_norm, {"x": (2, 3, 4, 5)},
                                momentum=0.3, eps=1e-3),
     "Conv2d": {
@@ -135,8 +117,8 @@ CASES = {
         "self, causal": attention({"allowed": CAUSAL}, TEXT, causal=True),
         "self, mask": attention({"allowed": SOME}, TEXT, mask=SOME),
         "self, mask and causal": attention({"allowed": SOME & CAUSAL}, TEXT, mask=SOME, causal=True),
-        "self, causal, rotary": case(lambda rng: layers.MultiHeadAttention(8, 2, rng, rotary=True), rotary_attention, {"x": (3, 5, 8)},
-                                     twin_options={"n_heads": 2}, causal=True),
+        "self, causal, rotary": case(lambda rng: layers.MultiHeadAttention(8, 2, rng, rotary=True), peer.rotary_attention, {"x": (3, 5, 8)},
+                                     twin_options={"n_heads": 2, "allowed": CAUSAL}, causal=True),
         "cross, mask per head": attention({"allowed": SOME_OF_MEMORY}, TEXT_AND_MEMORY, mask=SOME_OF_MEMORY),
         "cross, other width": attention({}, {"x": (3, 5, 6), "memory": (3, 7, 4)}, d_memory=4),
         "cross, causal, shared memory": attention({"allowed": functional.attention_mask(5, 7, causal=True)},

@@ -1,4 +1,4 @@
-"""The encoder-decoder: what sees what, padding, writing by every method, and the same model built of torch's layers."""
+"""The encoder-decoder: what sees what, padding, and writing by every method."""
 
 import numpy as np
 import pytest
@@ -172,89 +172,6 @@ def test_alignment_has_a_row_for_each_written_token():
 
 
 # ---- beside PyTorch -------------------------------------------------------------------------------------------------
-
-
-def torch_layers(torch, model):
-    """torch.nn's encoder and decoder layers with this model's weights, and a map from our names to their tensors."""
-    c = model.config
-    options = {"d_model": c.d_model, "nhead": c.n_heads, "dim_feedforward": c.d_ff, "dropout": 0.0, "batch_first": True,
-               "activation": c.activation, "norm_first": c.norm == "pre", "dtype": torch.float64}
-    encoder = [torch.nn.TransformerEncoderLayer(**options) for _ in model.encoder]
-    decoder = [torch.nn.TransformerDecoderLayer(**options) for _ in model.decoder]
-    pairs = []     # (our parameter, how it looks in torch, torch's parameter)
-    for ours, theirs in zip([*model.encoder, *model.decoder], [*encoder, *decoder]):
-        is_decoder = ours.fusion == "cross"
-        attentions = [(ours.attention, theirs.self_attn, theirs.norm1)]
-        if is_decoder:
-            attentions.append((ours.cross_attention, theirs.multihead_attn, theirs.norm2))
-        for residual, attention, norm in attentions:
-            a = residual.sublayer
-            three = [a.query, a.key, a.value]
-            pairs.append(([p.weight for p in three], lambda x: np.concatenate([w.T for w in x]), attention.in_proj_weight))
-            pairs.append(([p.bias for p in three], np.concatenate, attention.in_proj_bias))
-            pairs += [([a.output.weight], lambda x: x[0].T, attention.out_proj.weight),
-                      ([a.output.bias], lambda x: x[0], attention.out_proj.bias),
-                      ([residual.norm.gain], lambda x: x[0], norm.weight), ([residual.norm.bias], lambda x: x[0], norm.bias)]
-        f, norm = ours.feed_forward.sublayer, theirs.norm3 if is_decoder else theirs.norm2
-        for linear, peer in ((f.wide, theirs.linear1), (f.narrow, theirs.linear2)):
-            pairs += [([linear.weight], lambda x: x[0].T, peer.weight), ([linear.bias], lambda x: x[0], peer.bias)]
-        pairs += [([ours.feed_forward.norm.gain], lambda x: x[0], norm.weight),
-                  ([ours.feed_forward.norm.bias], lambda x: x[0], norm.bias)]
-    norms = []
-    for ours in ([model.encoder_norm, model.decoder_norm] if c.norm == "pre" else []):
-        norm = torch.nn.LayerNorm(c.d_model, dtype=torch.float64)
-        pairs += [([ours.gain], lambda x: x[0], norm.weight), ([ours.bias], lambda x: x[0], norm.bias)]
-        norms.append(norm)
-    with torch.no_grad():
-        for ours, look, theirs in pairs:
-            theirs.copy_(torch.tensor(look([p.value for p in ours])))
-    return encoder, decoder, norms or [lambda x: x] * 2, pairs
-
-
-@pytest.mark.peer
-@pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("shared", [True, False])
-def test_the_whole_model_is_that_of_torch(norm, shared):
-    torch = pytest.importorskip("torch")
-    model = small(norm=norm, shared_embeddings=shared)
-    rng = np.random.default_rng(5)
-    for parameter in model.parameters():
-        parameter.value += 0.3 * rng.normal(size=parameter.shape)
-    labels = np.where(TARGET == PAD, -100, np.roll(TARGET, -1, axis=1))
-    logits, cache = model.forward(SOURCE, TARGET)
-    loss, loss_cache = functional.cross_entropy_forward(logits, labels)
-    model.zero_grad()
-    model.backward(functional.cross_entropy_backward(1.0, loss_cache), cache)
-
-    encoder, decoder, (encoder_norm, decoder_norm), pairs = torch_layers(torch, model)
-    target_words = torch.tensor(model.target_words.weight.value, requires_grad=True)
-    source_words = target_words if shared else torch.tensor(model.source_words.weight.value, requires_grad=True)
-    head = target_words if shared else torch.tensor(model.head.weight.value.T.copy(), requires_grad=True)
-    source, target = torch.tensor(SOURCE), torch.tensor(TARGET)
-    D = model.config.d_model
-    place = torch.tensor(functional.sinusoidal_positions(7, D))
-    memory = source_words[source] * D ** 0.5 + place[:source.shape[1]]
-    for layer in encoder:
-        memory = layer(memory, src_key_padding_mask=source == PAD)
-    memory = encoder_norm(memory)
-    x = target_words[target] * D ** 0.5 + place[:target.shape[1]]
-    causal = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(1)
-    for layer in decoder:
-        x = layer(x, memory, tgt_mask=causal, memory_key_padding_mask=source == PAD)
-    peer_logits = decoder_norm(x) @ head.T
-    peer_loss = torch.nn.functional.cross_entropy(peer_logits.flatten(0, 1), torch.tensor(labels).flatten())
-    peer_loss.backward()
-
-    close = {"rtol": 1e-10, "atol": 1e-12}
-    real = TARGET != PAD
-    np.testing.assert_allclose(logits[real], peer_logits.detach().numpy()[real], **close)
-    np.testing.assert_allclose(loss, peer_loss.item(), **close)
-    for ours, look, theirs in pairs:
-        np.testing.assert_allclose(look([p.grad for p in ours]), theirs.grad.numpy(), **close)
-    np.testing.assert_allclose(model.target_words.weight.grad, target_words.grad.numpy(), **close)
-    if not shared:
-        np.testing.assert_allclose(model.source_words.weight.grad, source_words.grad.numpy(), **close)
-        np.testing.assert_allclose(model.head.weight.grad, head.grad.numpy().T, **close)
 
 
 def test_padded():

@@ -1,10 +1,10 @@
-"""The two heads on the image-text encoder, multimodal BERT and ImageQA: what sees what, the user's questions, and PyTorch."""
+"""The two heads on the image-text encoder, multimodal BERT and ImageQA: what sees what, and the user's questions."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tinymm import UserError, functional
+from tinymm import UserError
 from tinymm.data.tokenizer import Tokenizer
 from tinymm.models import ImageQA, ImageQAConfig, MultimodalBERT, MultimodalBERTConfig
 from tinymm.models.bert import CLS
@@ -106,80 +106,3 @@ def test_answers_are_words_of_the_question():
         model.query.weight.value[...] = rng.normal(size=(12, 24))
         for question, answer in zip(questions, model.answer(rng.integers(256, size=(9, 9, 3), dtype=np.uint8), questions)):
             assert answer and answer in question.replace(" ?", "?")
-
-
-@pytest.mark.peer
-@pytest.mark.parametrize("norm", ["pre", "post"])
-@KINDS
-def test_the_whole_model_beside_pytorch(kind, norm, rng):
-    """Loss, and the gradient of every parameter and pixel, float64: residual CNN, BERT with cross-attention, head, loss."""
-    torch = pytest.importorskip("torch")
-    F = torch.nn.functional
-    model = small(kind, norm=norm)
-    images, ids, index = asked(rng, model)
-    p = {name: torch.tensor(parameter.value, requires_grad=True) for name, parameter in model.named_parameters()}
-    pixels, real = torch.tensor(images, requires_grad=True), torch.tensor(ids != Tokenizer.pad_id)
-
-    def linear(x, name):
-        return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
-
-    def layer_norm(x, name):
-        return F.layer_norm(x, (12,), p[f"{name}.gain"], p[f"{name}.bias"])
-
-    def conv(x, name, stride=1, padding=1):
-        return F.conv2d(x, p[f"{name}.weight"].permute(3, 2, 0, 1), stride=stride, padding=padding)
-
-    def batch_norm(x, name):
-        return F.batch_norm(x, None, None, p[f"{name}.gain"], p[f"{name}.bias"], training=True, eps=1e-5)
-
-    def attention(x, memory, mask, name):
-        q, k, v = (linear(source, f"{name}.{part}").unflatten(-1, (3, 4)).transpose(1, 2)
-                   for part, source in (("query", x), ("key", memory), ("value", memory)))
-        return linear(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2), f"{name}.output")
-
-    def residual(x, name, sublayer):
-        if norm == "pre":
-            return x + sublayer(layer_norm(x, f"{name}.norm"))
-        return layer_norm(x + sublayer(x), f"{name}.norm")
-
-    cnn = "encoder.image.blocks"
-    x = F.relu(batch_norm(conv(pixels.permute(0, 3, 1, 2), f"{cnn}.0.conv"), f"{cnn}.0.norm"))
-    out = F.relu(batch_norm(conv(x, f"{cnn}.1.first.conv", 2), f"{cnn}.1.first.norm"))
-    out = batch_norm(conv(out, f"{cnn}.1.conv"), f"{cnn}.1.norm")
-    x = F.relu(out + batch_norm(conv(x, f"{cnn}.1.shortcut", 2, 0), f"{cnn}.1.shortcut_norm"))
-    memory = linear(x.permute(0, 2, 3, 1).flatten(1, 2), "encoder.image.project") + p["encoder.image.positions.weight"]
-    memory = layer_norm(memory, "encoder.image.norm")[torch.tensor(index)]
-
-    x = p["encoder.text.words.weight"][torch.tensor(ids)] + p["encoder.text.positions.weight"][:6]
-    if norm == "post":
-        x = layer_norm(x, "encoder.text.norm")
-    for i in range(2):
-        block = f"encoder.text.blocks.{i}"
-        x = residual(x, f"{block}.attention", lambda y: attention(y, y, real[:, None, None], f"{block}.attention.sublayer"))
-        x = residual(x, f"{block}.cross_attention", lambda y: attention(y, memory, None, f"{block}.cross_attention.sublayer"))
-        x = residual(x, f"{block}.feed_forward",
-                     lambda y: linear(F.gelu(linear(y, f"{block}.feed_forward.sublayer.wide")), f"{block}.feed_forward.sublayer.narrow"))
-    if norm == "pre":
-        x = layer_norm(x, "encoder.text.norm")
-
-    logits, cache = model.forward(images, ids, index, training=True)
-    if kind == "image_qa":
-        spans, allowed = np.array([[2, 4], [3, 3], [1, 2]]), may_answer(ids)
-        loss, loss_cache = functional.span_cross_entropy_forward(logits, spans, allowed)
-        d_logits = functional.span_cross_entropy_backward(1.0, loss_cache)
-        scores = torch.einsum("rtd,rkd->rtk", x + p["keys.weight"][torch.tensor(ids)], linear(x[:, 0], "query").unflatten(-1, (2, 12))) / 12 ** 0.5
-        start, end = scores.masked_fill(torch.tensor(~allowed)[..., None], -torch.inf).unbind(-1)
-        peer = (F.cross_entropy(start, torch.tensor(spans[:, 0])) + F.cross_entropy(end, torch.tensor(spans[:, 1]))) / 2
-    else:
-        labels = np.array([2, 0, 1])
-        loss, loss_cache = functional.cross_entropy_forward(logits, labels)
-        d_logits = functional.cross_entropy_backward(1.0, loss_cache)
-        peer = F.cross_entropy(linear(x[:, 0], "head"), torch.tensor(labels))
-    d_images = model.backward(d_logits, cache)
-    peer.backward()
-
-    assert float(loss) == pytest.approx(peer.item(), rel=1e-10)
-    close = {"rtol": 1e-10, "atol": 1e-12}
-    np.testing.assert_allclose(d_images, pixels.grad.numpy(), **close)
-    for name, parameter in model.named_parameters():
-        np.testing.assert_allclose(parameter.grad, p[name].grad.numpy(), **close, err_msg=name)

@@ -5,7 +5,6 @@ import pytest
 
 from tests import peer
 from tests.peer import F, Weights, compare, torch
-from tinymm import functional
 from tinymm.bench.torch_twin import TorchModel
 from tinymm.models import TextImageConfig, TextImageModel
 
@@ -25,16 +24,14 @@ def text_image(w, images, ids, image_index, config, training):
     """The model with the modules of torch.nn."""
     length = ids.shape[1]
     tokens = peer.image_encoder(w.part("encoder"), images, config.strides, training)                      # (B, N, D)
-    x = F.embedding(ids, w["words.weight"]) + w["positions.weight"][:length]                              # (R, T, D)
+    x = peer.words_and_positions(w, ids)                                                                  # (R, T, D)
     options = {"n_heads": config.n_heads, "norm": config.norm, "fusion": None if config.fusion == "concatenate" else config.fusion}
     n = 0 if config.fusion == "cross" else tokens.shape[1]                  # keys before the words, in the first attention
     memory, allowed = (tokens, image_index), np.tri(length, n + length, n, dtype=bool)
     if config.fusion == "concatenate":
         x = torch.cat([tokens[image_index], x], dim=1)                                                    # (R, N + T, D)
         memory, allowed = (), np.tri(n + length, dtype=bool) | (np.arange(n + length) < n)
-    for i in range(config.n_layers):
-        x = peer.transformer_block(w.part(f"blocks.{i}"), x, *memory, allowed=allowed, **options)
-    x = x[:, -length:]
+    x = peer.transformer_blocks(w.part("blocks"), x, *memory, allowed=allowed, **options)[:, -length:]
     if config.norm == "pre":
         x = peer.layer_norm(w.part("norm"), x)
     return F.linear(x, w["words.weight"], w["head_bias"])
@@ -68,48 +65,30 @@ def of_benchmark(w: Weights, config):
     """Our weights by the names of `TorchModel`: of a convolution block the members 0 (convolution) and 1 (batch norm) of three."""
     theirs = {"words": w["words.weight"], "positions": w["positions.weight"], "head_bias": w["head_bias"],
               "encoder.positions": w["encoder.positions.weight"]}
-
-    def put(name, *ours):
-        theirs.update({f"{name}.weight": w.beside(*ours).T, f"{name}.bias": w.beside(*ours, kind="bias")})
-
-    def put_norm(name, ours):
-        theirs.update({f"{name}.weight": w[f"{ours}.gain"], f"{name}.bias": w[f"{ours}.bias"]})
-
+    theirs |= w.as_linear("encoder.project", "encoder.project") | w.as_norm("encoder.norm", "encoder.norm") | w.as_norm("norm", "norm")
     for i in range(len(config.channels)):
         block, conv, norm = f"encoder.blocks.{i}", f"encoder.blocks.{3 * i}", f"encoder.blocks.{3 * i + 1}"
-        put_norm(norm, f"{block}.norm")
+        theirs |= w.as_norm(norm, f"{block}.norm")
         theirs |= {f"{conv}.weight": w[f"{block}.conv.weight"].permute(3, 2, 0, 1), f"{norm}.running_mean": w[f"{block}.norm.running_mean"],
                    f"{norm}.running_var": w[f"{block}.norm.running_variance"], f"{norm}.num_batches_tracked": torch.tensor(0)}
-    put("encoder.project", "encoder.project")
-    put_norm("encoder.norm", "encoder.norm")
     for i in range(config.n_layers):
         block, attention, wide = f"blocks.{i}", f"blocks.{i}.attention.sublayer", f"blocks.{i}.feed_forward.sublayer"
-        put(f"{block}.attention.text", *(f"{attention}.{name}" for name in ("query", "key", "value")))
-        put(f"{block}.attention.image", f"{attention}.image_key", f"{attention}.image_value")
-        put(f"{block}.attention.output", f"{attention}.output")
-        put(f"{block}.wide", f"{wide}.wide")
-        put(f"{block}.narrow", f"{wide}.narrow")
-        put_norm(f"{block}.norm", f"{block}.attention.norm")
-        put_norm(f"{block}.wide_norm", f"{block}.feed_forward.norm")
-    put_norm("norm", "norm")
+        theirs |= w.as_linear(f"{block}.attention.text", *(f"{attention}.{name}" for name in ("query", "key", "value")))
+        theirs |= w.as_linear(f"{block}.attention.image", f"{attention}.image_key", f"{attention}.image_value")
+        theirs |= w.as_linear(f"{block}.attention.output", f"{attention}.output")
+        theirs |= w.as_linear(f"{block}.wide", f"{wide}.wide") | w.as_linear(f"{block}.narrow", f"{wide}.narrow")
+        theirs |= w.as_norm(f"{block}.norm", f"{block}.attention.norm") | w.as_norm(f"{block}.wide_norm", f"{block}.feed_forward.norm")
     return theirs
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_down_to_the_pixels(rng, smoothing):
-    """Model and cross-entropy as one, some labels left out: the loss, and its gradient of pixels and tied words."""
+    """Model and cross-entropy as one, some labels left out."""
     model, inputs = model_and_inputs(rng, fusion="joint")
-    model.astype(np.float64)
-    labels = np.array([[3, 0, 7, 10], [0, 1, 1, 0], [5, 9, 0, 2]])
-    logits, cache = model.forward(**inputs)
-    loss, loss_cache = functional.cross_entropy_forward(logits, labels, ignore_index=0, label_smoothing=smoothing)
-    d_images = model.backward(functional.cross_entropy_backward(1.0, loss_cache), cache)
+    labels, options = np.array([[3, 0, 7, 10], [0, 1, 1, 0], [5, 9, 0, 2]]), {"ignore_index": 0, "label_smoothing": smoothing}
 
-    weights = Weights({name: torch.tensor(array) for name, array in model.state().items()})
-    words, images = weights["words.weight"].requires_grad_(), torch.tensor(inputs["images"], requires_grad=True)
-    peer_logits = text_image(weights, images, torch.tensor(inputs["ids"]), torch.tensor(SHARED), model.config, training=False)
-    expected = F.cross_entropy(peer_logits.flatten(0, 1), torch.tensor(labels.ravel()), ignore_index=0, label_smoothing=smoothing)
-    expected.backward()
-    peer.agree("loss", loss, expected)
-    peer.agree("gradient of the pixels", d_images, images.grad)
-    peer.agree("gradient of the words", model.words.weight.grad, words.grad)
+    def loss(w, **tensors):
+        logits = text_image(w.part("model"), **tensors, config=model.config, training=False)
+        return F.cross_entropy(logits.flatten(0, 1), torch.tensor(labels).flatten(), **options)
+
+    compare(peer.Loss(model, "cross_entropy", labels, **options), loss, inputs, rng)

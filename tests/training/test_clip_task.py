@@ -8,7 +8,7 @@ import pytest
 from tinymm.data.emoji import TRAINING_ARTISTS, VALIDATION_ARTIST
 from tinymm.models import CLIPConfig
 from tinymm.training import clip
-from tinymm.training.nearest_drawing import nearest_drawings, pixel_features, slope_features
+from tinymm.training.nearest_drawing import COLORS, nearest_drawings, outline_features, pixel_features
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +71,16 @@ def test_evaluation_names_what_it_is(task):
 def test_baselines_find_the_nearest(rng):
     drawings = rng.integers(256, size=(5, 32, 32, 3), dtype=np.uint8)
     which = np.array([2, 0, 1, 1, 3])
-    for features in (pixel_features, slope_features):
+    for features in (pixel_features, outline_features):
         nearest = nearest_drawings(features(drawings), features(drawings), which, 4)
         assert nearest.shape == (5, 4) and nearest.argmax(axis=1).tolist() == which.tolist()
 
 
-def test_slopes_forgive_brightness(rng):
+def test_outlines_forgive_brightness_and_colours_do_not():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[0, 8:20, 10:25] = 120
-    a, b, other = slope_features(image), slope_features(image + 60), slope_features(image.swapaxes(1, 2))
-    assert np.abs(a - b).max() < 1e-3 < np.abs(a - other).max()
+    a, b, turned = outline_features(image), outline_features(image + 60), outline_features(image.swapaxes(1, 2))
+    slopes = 15 * 15 * 4 * 6
+    assert a.shape == (1, slopes + 16 * 16 * 3)
+    assert np.abs(a - b)[:, :slopes].max() < 1e-3 < np.abs(a - turned)[:, :slopes].max()
+    np.testing.assert_allclose((a - b)[:, slopes:], COLORS * 60 / 255, atol=1e-6)

@@ -2,21 +2,26 @@
 
 A processor can do two fused multiply-adds of a whole vector at a time, but only if it need not fetch or store a number
 for each. 8 rows by 2 vectors of sums fill 16 registers and share each number that is fetched: 2 vectors of the right
-matrix and 8 numbers of the left one serve 16 multiply-adds. A BLAS library does the same; it is made for large square
-matrices, while ours are thousands of rows by 16 to 256 columns, and come with a bias to add and a gradient to sum.
+matrix and 8 numbers of the left one serve 16 multiply-adds. A processor with 16 registers in all takes 4 rows: 8 sums,
+and room for the factors; with 8 rows it would have to keep sums in memory, at half the speed. A BLAS library does the same; it
+is made for large square matrices, while ours are thousands of rows by 16 to 256 columns, and come with a bias to add and a
+gradient to sum.
 
 The right matrix is cut into *panels*, two vectors of columns wide, one after the other in memory: `DEPTH` rows of a
 panel stay in the processor's nearest cache while many blocks of rows pass by.
 """
 
+import math
+
 import numpy as np
 
 from tinymm.functional.linear import Array
 from tinymm.kernels.compilation import compiled
-from tinymm.kernels.registers import EIGHT, ONE, TWO, add_outer_product, lanes, lanes_of, load, store, window
+from tinymm.kernels.registers import EIGHT, FOUR, ONE, REGISTERS, TWO, add_outer_product, lanes, lanes_of, load, store, window
 from tinymm.kernels.views import lattice
 
 BLOCK = 8      # rows of a block
+ROWS = EIGHT if REGISTERS >= 32 else FOUR    # of a block that are in registers at once
 DEPTH = 256    # rows of a panel that are used at a time: 32 kB
 
 
@@ -46,19 +51,19 @@ def _sum_stretches(out, begin, source, start, row_step, column_step, lines, line
             first = start + n * line_step + k * column_step
             right = window(panel, n * depth + k, 0, lines_at_once * min(depth_at_once, depth - k), panel.shape[1])
             before = begin if n == 0 and k == 0 else out               # between two stretches the sums wait in `out`
-            for row in range(0, out.shape[0], BLOCK):
-                before_row = row if before.shape[0] > BLOCK else 0
+            for row in range(0, out.shape[0], len(ROWS)):
+                before_row = row if before.shape[0] > BLOCK else row % BLOCK
                 _sum_block(out, row, before, before_row, source, first + row * row_step, row_step, column_step,
                            lines_at_once, line_step, right, vectors)
 
 
 @compiled
 def _sum_block(out, row, before, before_row, source, start, row_step, column_step, lines, line_step, right, vectors):
-    """8 rows of `sum_products`, in registers from the first product to the last."""
+    """4 or 8 rows of `sum_products`, in registers from the first product to the last."""
     depth = right.shape[0] // lines
-    sums = load(before, before_row, 0, EIGHT, vectors)                                         # (8, w)
+    sums = load(before, before_row, 0, ROWS, vectors)                                          # (rows, w)
     for n in range(lines):
-        left = lattice(source, start + n * line_step, BLOCK, row_step, depth, column_step)     # (8, depth)
+        left = lattice(source, start + n * line_step, len(ROWS), row_step, depth, column_step) # (rows, depth)
         right_n = window(right, n * depth, 0, depth, right.shape[1])                           # (depth, w)
         for k in range(depth):
             sums = add_outer_product(sums, left, 0, right_n, 0, k)
@@ -110,7 +115,7 @@ def in_panels(matrix: Array) -> Array:
 
 def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Zeros that begin where a cache line (64 bytes) does: a vector then never straddles two."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     buffer = np.zeros(size + 64 // dtype.itemsize, dtype)
     first = (-buffer.ctypes.data % 64) // dtype.itemsize
     return buffer[first:first + size].reshape(shape)

@@ -28,7 +28,7 @@ from tinymm.training.checkpoints import RunFolder
 from tinymm.training.jobs import Figure, Report, TrainingRecipe
 from tinymm.training.loop import TrainingSettings
 from tinymm.training.metrics import recall_at_k
-from tinymm.training.nearest_drawing import nearest_drawings, pixel_features, slope_features
+from tinymm.training.nearest_drawing import nearest_drawings, outline_features, pixel_features
 
 _INITIAL_WEIGHTS, _DRAWINGS, _ORDER = 601, 602, 603    # streams of chance
 RANKS = (1, 5, 10)
@@ -38,8 +38,8 @@ FIGURES = {
     **{f"text_to_image_r{k}": Figure(f"unseen artist: the name finds its drawing among the first {k}") for k in RANKS},
     "pixels_r1": Figure("nearest training drawing by pixels: the right name"),
     "pixels_r10": Figure("the same, among its first 10 names"),
-    "slopes_r1": Figure("nearest training drawing by histograms of slopes (HOG): the right name"),
-    "slopes_r10": Figure("the same, among its first 10 names"),
+    "outlines_r1": Figure("nearest training drawing by slopes (HOG) and colours: the right name"),
+    "outlines_r10": Figure("the same, among its first 10 names"),
     "validation_image_to_text_r1": Figure("artist left out: the drawing finds its name first"),
     "validation_text_to_image_r1": Figure("artist left out: the name finds its drawing first"),
     "known_image_to_text_r1": Figure("artists of the training: the drawing finds its name first"),
@@ -180,7 +180,7 @@ def draw(run: RunFolder, task: CLIPTask) -> list[Path]:
 
 
 def evaluate_run(model: CLIPModel, run: RunFolder) -> Report:
-    """Retrieval on the unseen artist's drawings, beside the nearest training drawing by pixels and by slopes."""
+    """Retrieval on the unseen artist's drawings, beside the nearest training drawing by pixels and by outlines."""
     from tinymm.plots.retrieval import draw_finds
 
     recipe, emoji = Recipe.of_run(run), load_emoji().cropped()
@@ -189,7 +189,7 @@ def evaluate_run(model: CLIPModel, run: RunFolder) -> Report:
     similarity, matches = similarities(model, emoji, artist, ids)
     figures = retrieval_figures(similarity, matches)
     rows, (known, which) = np.flatnonzero(emoji.present[artist]), emoji.of(recipe.artists)
-    for name, features in (("pixels", pixel_features), ("slopes", slope_features)):
+    for name, features in (("pixels", pixel_features), ("outlines", outline_features)):
         nearest = nearest_drawings(features(emoji.drawings[artist][rows]), features(known), which, len(emoji))
         figures |= {f"{name}_r{k}": recall_at_k(nearest, k, matches) for k in (1, 10)}
     picture = draw_finds(emoji, artist, rows, similarity, run.pictures / "finds.png")
