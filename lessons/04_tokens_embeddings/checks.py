@@ -11,11 +11,12 @@ MERGES = [("b", "c"), ("a", "bc"), ("a", "b"), ("c", "a"), ("ab", "ca"), ("abc",
 
 
 def some_words(rng):
-    words = {}
+    # Four pairs occur 60 times each. ("y", "x") is seen first, ("x", "yz") is the first in the alphabet, ("xy", "a") would be if
+    # the pairs were joined, ("z", "w") is the last. Each stands in two words, in one of them twice.
+    words = {("q", "y", "x", "y", "x"): 12, ("y", "x"): 36, ("z", "w"): 40, ("q", "z", "w", "z", "w"): 10,
+             ("xy", "a", "xy", "a"): 15, ("b", "xy", "a"): 30, ("x", "yz", "x", "yz"): 20, ("q", "x", "yz"): 20}
     for _ in range(12):
-        words[tuple(rng.choice(list("abcd"), size=rng.integers(3, 7)).tolist())] = int(rng.integers(1, 9))
-    # Three pairs are equally common: of them ("y", "x") is seen first, ("x", "y") is first in the alphabet, ("z", "w") is last.
-    words |= {("y", "x"): 400, ("z", "w"): 400, ("x", "y"): 400}
+        words[tuple(rng.choice(list("abcd"), size=rng.integers(3, 7)).tolist())] = int(rng.integers(1, 4))
     return {"words": words}
 
 
@@ -66,10 +67,21 @@ EXERCISES = [
         hints=("zip(tokens, tokens[1:]) goes through the pairs of a word.", "A pair counts as often as its word occurs: counts[pair] += n.",
                "min(counts, key=lambda pair: (-counts[pair], pair)) is the largest count, then the first in the alphabet."),
         mistakes={"a pair counts as often as its word occurs, not once a word": lambda words: _commonest(words, weighted=False),
+                  "a pair that stands in several words gets the sum: counts[pair] += n, not = n":
+                  lambda words: _commonest(words, summed=False),
+                  "a pair that a word holds twice counts twice for it":
+                  lambda words: _commonest(words, pairs=lambda t: set(zip(t, t[1:]))),
+                  "neighbours overlap: (a, b, c) holds (a, b) and (b, c); zip(tokens, tokens[1:])":
+                  lambda words: _commonest(words, pairs=lambda t: zip(t[::2], t[1::2])),
+                  "(a, b) and (b, a) are two pairs: do not sort them":
+                  lambda words: _commonest(words, pairs=lambda t: [tuple(sorted(pair)) for pair in zip(t, t[1:])]),
                   "of equally common pairs it is the first in the alphabet, not the first that was seen":
                   lambda words: _commonest(words, key=lambda counts: lambda pair: -counts[pair]),
                   "of equally common pairs it is the first in the alphabet, not the last":
-                  lambda words: _commonest(words, key=lambda counts: lambda pair: (-counts[pair], [-ord(c) for c in "".join(pair)]))},
+                  lambda words: _commonest(words, key=lambda counts: lambda pair: (-counts[pair], [-ord(c) for c in "".join(pair)])),
+                  "in the alphabet pairs are compared as tuples, the first tokens first, not as joined strings":
+                  lambda words: _commonest(words, key=lambda counts: lambda pair: (-counts[pair], "".join(pair))),
+                  "the pair comes first, then how often it occurs": lambda words: _commonest(words)[::-1]},
     ),
     Exercise(
         2, "merge_pair", "two tokens become one", tokens_and_pair,
@@ -78,6 +90,9 @@ EXERCISES = [
                "After a merge go on behind both tokens: i += 2."),
         mistakes={"a token that was merged is used up: go on behind it (i += 2)": lambda tokens, pair: _overlapping(tokens, pair),
                   "every occurrence is merged, not only the first": lambda tokens, pair: _first_only(tokens, pair),
+                  "the pairs are merged from left to right, not from the end": lambda tokens, pair: _from_the_end(tokens, pair),
+                  "the last token is lost: when the loop stops one place early, it must be added":
+                  lambda tokens, pair: _without_the_last(tokens, pair),
                   "the result is a tuple, not a list": lambda tokens, pair: list(_merge(tokens, pair))},
     ),
     Exercise(
@@ -85,16 +100,34 @@ EXERCISES = [
         hints=("tuple(word) are the letters.", "A loop over the merges, with your merge_pair inside."),
         mistakes={"the merges are made in the order in which they were learned, not backwards":
                   lambda word, merges: _encode(word, merges[::-1]),
-                  "it is not the longest known token from the left: make the merges, one after the other": lambda word, merges: _greedy(word, merges)},
+                  "it is not the longest known token from the left: make the merges, one after the other":
+                  lambda word, merges: _greedy(word, merges),
+                  "nothing was merged: keep what merge_pair returns, and begin with tuple(word); a list never equals a tuple":
+                  lambda word, merges: tuple(word),
+                  "begin with the letters: tuple(word) has an entry for each, (word,) and [word] have one": lambda word, merges: (word,),
+                  "only the first merge is made: does the return stand inside of the loop?":
+                  lambda word, merges: _encode(word, merges[:1]),
+                  "the order is that of the list; do not sort the merges": lambda word, merges: _encode(word, sorted(merges)),
+                  "what earlier merges made is not merged further: keep the list's order, and the tokens apart, in a tuple":
+                  lambda word, merges: _encode(word, sorted(merges, key=lambda pair: -len("".join(pair))))},
     ),
     Exercise(
         4, "embedding_backward", "the scatter-add", lookup, forward="embedding_forward", differentiable=("table",),
-        hints=("Begin with zeros in the shape of the table, (V, D).", "What happens with d_table[ids] += d_out when an id stands there twice?",
+        hints=("Begin with zeros in the shape of the table, (V, D).",
+               "What happens with d_table[ids] += d_out when an id stands there twice?",
                "np.add.at(d_table, ids, d_out)"),
         facts=FACTS,
-        mistakes={"`d_table[ids] += d_out` keeps only the last gradient of an id that repeats; np.add.at adds them all":
+        mistakes={"of an id that repeats only the last gradient is kept, as `d_table[ids] += d_out` does; np.add.at adds them all":
                   lambda d_out, cache: _overwritten(d_out, cache),
-                  "a row gets the sum of its gradients, not their mean": lambda d_out, cache: _mean(d_out, cache)},
+                  "a row gets the sum of its gradients, not their mean": lambda d_out, cache: _mean(d_out, cache),
+                  "what is added is the gradient d_out, not 1 for each time that a row was read":
+                  lambda d_out, cache: _scattered(np.ones_like(d_out), cache),
+                  "all texts read the same table: the sum runs over b too, not only over t":
+                  lambda d_out, cache: np.stack([_scattered(d, (ids, cache[1])) for d, ids in zip(d_out, cache[0])]),
+                  "only the first text was used: the sum runs over b too":
+                  lambda d_out, cache: _scattered(d_out[0], (cache[0][0], cache[1])),
+                  "the table has V rows, also for tokens that this batch does not read":
+                  lambda d_out, cache: _scattered(d_out, (cache[0], cache[0].max() + 1))},
     ),
     Exercise(
         5, "bigram_forward", "guess the next token", sure_bigram,
@@ -103,26 +136,62 @@ EXERCISES = [
                "log_p[np.arange(len(ids)), following] picks from each row the entry of the right token."),
         facts=FACTS,
         mistakes={"the loss is the mean over the tokens, not the sum": lambda **inputs: _bigram(**inputs, total=np.sum),
+                  "the sign is missing: log p is negative, the loss is not": lambda **inputs: _bigram(**inputs, total=lambda x: -x.mean()),
+                  "log_p[:, following] takes all of following from every row; one of each row is log_p[np.arange(N), following]":
+                  lambda **inputs: _bigram(**inputs, picked=lambda log_p, following: log_p[:, following]),
+                  "only the token that followed counts for the loss, not all V": lambda **inputs:
+                  _bigram(**inputs, picked=lambda log_p, following: log_p),
+                  "the cache must hold p, not log p": lambda **inputs: _bigram(**inputs, kept=lambda log_p: log_p),
+                  "the model reads ids; following is what it should guess": lambda ids, table, head, following:
+                  _bigram(following, table, head, following, read=ids),
+                  "the largest is that of each row (axis=-1, keepdims=True), not of each column": lambda **inputs:
+                  _bigram(**inputs, axis=0),
+                  "the largest is that of each row (axis=-1, keepdims=True), not of all": lambda **inputs: _bigram(**inputs, axis=None),
+                  "the sum of the exponentials is that of each row (axis=-1, keepdims=True), not of all":
+                  lambda **inputs: _bigram(**inputs, logarithm=lambda shifted: shifted - np.log(np.exp(shifted).sum())),
+                  "the sum of the exponentials is that of each row (axis=-1, keepdims=True), not of each column":
+                  lambda **inputs: _bigram(**inputs, logarithm=lambda shifted: shifted - np.log(np.exp(shifted).sum(axis=0))),
+                  "the largest of each row is not subtracted, and exp overflows": lambda **inputs: _bigram(**inputs, axis=()),
+                  "the last entry of the cache is following, not ids": lambda ids, table, head, following:
+                  _bigram(ids, table, head, following, cached=ids),
                   "the right answer is the token that follows, not the one that is read":
                   lambda ids, table, head, following: _bigram(ids, table, head, ids, cached=following),
                   "take the logarithm without computing p first: where p is rounded to 0, log p is -inf":
-                  lambda **inputs: _bigram(**inputs, logarithm=lambda shifted: np.log(np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)))},
+                  lambda **inputs: _bigram(**inputs, logarithm=lambda shifted: np.log(_softmax(shifted)))},
     ),
     Exercise(
         6, "bigram_backward", "from the loss to the table", bigram, forward="bigram_forward", differentiable=("table", "head"),
         hints=("Cross-entropy and softmax together: p - y, divided by N, times d_loss.",
                "d_head and d_hidden come from the product logits = hidden head, as in chapter 1.",
-               "d_hidden goes to the rows that were read: your embedding_backward, or np.add.at."),
+               "d_hidden goes to the rows that were read: your embedding_backward with (ids, V), or np.add.at."),
         facts=FACTS,
+        mistakes={"of an id that repeats only the last gradient is kept, as `d_table[ids] += d_hidden` does; np.add.at adds them all":
+                  lambda d_loss, cache: _bigram_back(d_loss, cache, scatter=_overwritten),
+                  "d_hidden goes to the rows that were read, ids, not to those of the tokens that followed":
+                  lambda d_loss, cache: _bigram_back(d_loss, cache, ids=cache[4]),
+                  "d_hidden has a row for each token read; d_table has one for each of the V tokens: the scatter-add is missing":
+                  lambda d_loss, cache: _bigram_back(d_loss, cache, scatter=lambda d_hidden, lookup: d_hidden),
+                  "d_loss is not used": lambda d_loss, cache: _bigram_back(1.0, cache),
+                  "the loss is a mean over N tokens: the division by N is missing":
+                  lambda d_loss, cache: _bigram_back(d_loss * len(cache[0]), cache),
+                  "the division is by N, the number of tokens read, not by N times V":
+                  lambda d_loss, cache: _bigram_back(d_loss / cache[3].shape[1], cache),
+                  "it is p - y, not y - p": lambda d_loss, cache: _bigram_back(-d_loss, cache),
+                  "y[:, following] = 1 sets all of following in every row; one in each row is y[np.arange(N), following] = 1":
+                  lambda d_loss, cache: _bigram_back(d_loss, cache, place=slice(None)),
+                  "y is 1 at the token that followed, not at the one that was read":
+                  lambda d_loss, cache: _bigram_back(d_loss, cache, following=cache[0]),
+                  "d_table comes first, then d_head": lambda d_loss, cache: _bigram_back(d_loss, cache)[::-1]},
     ),
 ]
 
 
-def _commonest(words, weighted=True, key=lambda counts: lambda pair: (-counts[pair], pair)):
+def _commonest(words, weighted=True, summed=True, pairs=lambda tokens: zip(tokens, tokens[1:]),
+               key=lambda counts: lambda pair: (-counts[pair], pair)):
     counts = Counter()
     for tokens, n in words.items():
-        for pair in zip(tokens, tokens[1:]):
-            counts[pair] += n if weighted else 1
+        for pair in pairs(tokens):
+            counts[pair] = counts[pair] * summed + (n if weighted else 1)
     best = min(counts, key=key(counts))
     return best, counts[best]
 
@@ -141,13 +210,21 @@ def _first_only(tokens, pair):
 
 
 def _overlapping(tokens, pair):
-    merged, covered = [], False
-    for i, token in enumerate(tokens):
-        hit = tokens[i:i + 2] == pair
-        if hit or not covered:
-            merged.append(pair[0] + pair[1] if hit else token)
-        covered = hit
-    return tuple(merged)
+    return tuple(pair[0] + pair[1] if tokens[i:i + 2] == pair else token for i, token in enumerate(tokens))
+
+
+def _from_the_end(tokens, pair):
+    merged, i = [], len(tokens)
+    while i > 0:
+        hit = tokens[max(i - 2, 0):i] == pair
+        merged.append(pair[0] + pair[1] if hit else tokens[i - 1])
+        i -= 1 + hit
+    return tuple(merged[::-1])
+
+
+def _without_the_last(tokens, pair):
+    merged = _merge(tokens, pair)
+    return merged[:-1] if merged[-1] == tokens[-1] else merged
 
 
 def _encode(word, merges):
@@ -166,13 +243,34 @@ def _greedy(word, merges):
     return tuple(tokens)
 
 
-def _bigram(ids, table, head, following, total=np.mean, cached=None, logarithm=None):
+def _bigram(ids, table, head, following, total=np.mean, cached=None, logarithm=None, axis=-1, read=None,
+            picked=lambda log_p, following: log_p[np.arange(len(following)), following], kept=np.exp):
     hidden = table[ids]
     logits = hidden @ head
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted = logits - (logits.max(axis=axis, keepdims=True) if axis != () else 0)
     log_p = logarithm(shifted) if logarithm else shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    loss = -total(log_p[np.arange(len(ids)), following])
-    return loss, (ids, hidden, head, np.exp(log_p), following if cached is None else cached)
+    loss = -total(picked(log_p, following))
+    return loss, (ids if read is None else read, hidden, head, kept(log_p), following if cached is None else cached)
+
+
+def _softmax(shifted):
+    return np.exp(shifted) / np.exp(shifted).sum(axis=-1, keepdims=True)
+
+
+def _bigram_back(d_loss, cache, scatter=None, ids=None, following=None, place=None):
+    read, hidden, head, p, followed = cache
+    N, V = p.shape
+    y = np.zeros((N, V))
+    y[np.arange(N) if place is None else place, followed if following is None else following] = 1
+    d_logits = d_loss * (p - y) / N
+    return (scatter or _scattered)(d_logits @ head.T, (read if ids is None else ids, V)), hidden.T @ d_logits
+
+
+def _scattered(d_out, cache):
+    ids, V = cache
+    d_table = np.zeros((V, d_out.shape[-1]))
+    np.add.at(d_table, ids, d_out)
+    return d_table
 
 
 def _overwritten(d_out, cache):
@@ -183,7 +281,4 @@ def _overwritten(d_out, cache):
 
 
 def _mean(d_out, cache):
-    ids, V = cache
-    d_table = np.zeros((V, d_out.shape[-1]))
-    np.add.at(d_table, ids, d_out)
-    return d_table / np.maximum(np.bincount(ids.reshape(-1), minlength=V), 1)[:, None]
+    return _scattered(d_out, cache) / np.maximum(np.bincount(cache[0].reshape(-1), minlength=cache[1]), 1)[:, None]
