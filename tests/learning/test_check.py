@@ -58,7 +58,10 @@ def test_right_and_not_begun(answer):
     ("return (2 * x).T", "it is the transpose of the right one"),
     ("return x", "likely: 2 times too small"),
     ("y = x\n    return y", "`y` is the first wrong one"),
-    ("return x, x", "should return one array of shape (2, 3), but yours returns 2 values"),
+    ("return x, x", "should return an array (2, 3), but yours returns (an array (2, 3), an array (2, 3))"),
+    ("return [(2 * x, 3), None]", "should return an array (2, 3), but yours returns ((an array (2, 3), a number), None)"),
+    ("y = x\n    return y @ y", "ValueError in line 3: return y @ y"),
+    ("y = x\n    return y @ y", "`y` is the first wrong one"),       # what came before the exception
     ("input()\n    return x", "the checker has none"),
     ("return x / 0", "NaN or infinite"),
 ])

@@ -53,13 +53,7 @@ def embedding_forward(ids: NDArray[np.integer], weight: Array) -> tuple[Array, E
 def embedding_backward(d_out: Array, cache: EmbeddingCache) -> Array:
     """Gradient of `embedding_forward` with respect to weight (V, D), given d_out (..., D)."""
     ids, rows = cache
-    width = d_out.shape[-1]
-
-    # `d_weight[ids] += d_out` would keep only one of several gradients of the same row. `np.add.at(d_weight, ids,
-    # d_out)` is right, but several times slower than to sort the gradients by id and add up each run of equal ids.
-    order = np.argsort(ids, axis=None, kind="stable")                        # (N,)    the N tokens, sorted by id
-    found, starts = np.unique(ids.reshape(-1)[order], return_index=True)     # (U,)    ids that occur, starts of runs
-    sums = np.add.reduceat(d_out.reshape(-1, width)[order], starts, axis=0)  # (U, D)  one sum for each run
-    d_weight = np.zeros((rows, width), d_out.dtype)                          # (V, D)  rows that were never read get 0
-    d_weight[found] = sums                                                   # (V, D)  undoes F1
+    d_weight = np.zeros((rows, d_out.shape[-1]), d_out.dtype)  # (V, D)  rows that were never read get 0
+    # `d_weight[ids] += d_out` would keep only one of several gradients of the same row.
+    np.add.at(d_weight, ids, d_out)                            # (V, D)  undoes F1: adds, however often an id occurs
     return d_weight

@@ -1,6 +1,6 @@
 """Twin of the backward of the embedding: each gradient is added to its row of the table, one after the other.
 
-NumPy has to sort the ids first. The loop runs in a single thread, since two could meet at the same row.
+The loop runs in a single thread, since two could meet at the same row.
 """
 
 import numpy as np

@@ -23,8 +23,17 @@ class Difference:
     expected: float
 
 
-def run_and_watch(function: Callable[..., Any], arguments: Mapping[str, Any] | Sequence[Any]) -> tuple[Any, dict[str, Any]]:
-    """Call a function; returns its result, and its local variables as they were when it returned."""
+@dataclass(frozen=True)
+class Watched:
+    """A call, and what was seen of it."""
+
+    result: Any
+    steps: dict[str, Any]              # the local variables as they were when it returned, or when it was stopped
+    error: BaseException | None        # by which it was stopped
+
+
+def run_and_watch(function: Callable[..., Any], arguments: Mapping[str, Any] | Sequence[Any]) -> Watched:
+    """Call a function, and keep its local variables."""
     code, seen = getattr(function, "__code__", None), {}
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
@@ -33,13 +42,15 @@ def run_and_watch(function: Callable[..., Any], arguments: Mapping[str, Any] | S
             seen.update({name: value.copy() if isinstance(value, np.ndarray) else value
                          for name, value in frame.f_locals.items()})
 
-    before = sys.getprofile()
+    result, stopped, before = None, None, sys.getprofile()
     sys.setprofile(watch)
     try:
         result = function(**arguments) if isinstance(arguments, Mapping) else function(*arguments)
+    except (Exception, SystemExit) as error:
+        stopped = error
     finally:
         sys.setprofile(before)
-    return result, seen
+    return Watched(result, seen, stopped)
 
 
 def as_arrays(name: str, value: Any) -> list[tuple[str, Any]]:

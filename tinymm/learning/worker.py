@@ -23,7 +23,9 @@ import numpy as np
 
 from tinymm.gradcheck import gradient_check
 from tinymm.learning.chapters import FOLDER, Chapter, import_file
-from tinymm.learning.compare import agrees, as_arrays, difference, first_wrong_step, is_numeric, likely_cause, run_and_watch
+from tinymm.learning.compare import (
+    Watched, agrees, as_arrays, difference, first_wrong_step, is_numeric, likely_cause, run_and_watch,
+)
 from tinymm.learning.exercise import Exercise
 
 SEEDS = (1, 2, 3, 4)
@@ -66,7 +68,8 @@ def check(exercise: Exercise, answers: ModuleType, solutions: ModuleType) -> Res
     except NotImplementedError:
         result.state = "not begun"
     except Wrong as wrong:
-        result.state, result.lines, result.step = "wrong", wrong.lines, wrong.step
+        stopped_by = [_told(wrong.__cause__, answers)] if wrong.__cause__ else []
+        result.state, result.lines, result.step = "wrong", stopped_by + wrong.lines, wrong.step
     except (Exception, SystemExit) as error:
         result.state, result.lines = "wrong", [_told(error, answers)]
     result.printed = printed.getvalue()[:PRINTED]
@@ -81,14 +84,15 @@ def _check_once(exercise: Exercise, answer: Any, solutions: ModuleType, rng: np.
         arguments: Any = (_upstream(out, rng), cache)
     else:
         arguments = inputs
-    expected, steps = run_and_watch(reference, copy.deepcopy(arguments))
-    given = copy.deepcopy(arguments)
-    yours, own_steps = run_and_watch(answer, given)
-    if yours is None and expected is not None:
+    right, given = run_and_watch(reference, copy.deepcopy(arguments)), copy.deepcopy(arguments)
+    yours = run_and_watch(answer, given)
+    names = list(inspect.signature(reference).parameters)
+    if yours.error:
+        _explain_error(exercise, yours, right, names)
+    if yours.result is None and right.result is not None:
         raise Wrong(f"{exercise.function} returns None: is the `return` missing?")
     _check_unchanged(exercise, given, arguments, answer)
-    names = list(inspect.signature(reference).parameters)
-    _compare(exercise, yours, expected, own_steps, steps, names, arguments)
+    _compare(exercise, yours, right, names, arguments)
 
 
 def _upstream(out: Any, rng: np.random.Generator) -> Any:
@@ -103,26 +107,40 @@ def _check_unchanged(exercise: Exercise, after: Any, before: Any, answer: Any) -
                 raise Wrong(f"{exercise.function} changes its input {label} in place; work on a new array (x = x + 1, not x += 1)")
 
 
-def _compare(exercise: Exercise, yours: Any, expected: Any, own_steps: dict[str, Any], steps: dict[str, Any],
-             names: list[str], arguments: Any) -> None:
+def _explain_error(exercise: Exercise, yours: Watched, right: Watched, names: list[str]) -> None:
+    """An exception is often the late trace of an array that was wrong before: then that is told, else just the exception."""
+    step, before = first_wrong_step(yours.steps, right.steps, names, exercise.tolerance)
+    if step is None or isinstance(yours.error, NotImplementedError):
+        raise yours.error
+    raise Wrong(*_about_step(exercise, step, before, yours, right), step=step) from yours.error
+
+
+def _about_step(exercise: Exercise, step: str, before: list[str], yours: Watched, right: Watched) -> list[str]:
+    """The first wrong step, and its numbers."""
+    known = f"{', '.join(f'`{s}`' for s in before[-2:])} {'is' if len(before[-2:]) == 1 else 'are'} right, " if before else ""
+    fact = exercise.facts.get(step)
+    return [f"{known}`{step}` is the first wrong one" + (f": {fact}" if fact else ""),
+            _table(f"`{step}`", yours.steps[step], right.steps[step])]
+
+
+def _compare(exercise: Exercise, yours: Watched, right: Watched, names: list[str], arguments: Any) -> None:
+    expected, tolerance = right.result, exercise.tolerance
     label = "the result" if not isinstance(expected, (tuple, list)) else "result"
-    mine, theirs = as_arrays(label, yours), as_arrays(label, expected)
-    tolerance = exercise.tolerance
+    mine, theirs = as_arrays(label, yours.result), as_arrays(label, expected)
     if [name for name, _ in mine] != [name for name, _ in theirs]:
-        raise Wrong(f"{exercise.function} should return {_form(expected)}, but yours returns {_form(yours)}")
-    step, right = first_wrong_step(own_steps, steps, names, tolerance)
+        cause = _known_mistake(exercise, yours.result, arguments)
+        raise Wrong(f"{exercise.function} should return {_form(expected)}, but yours returns {_form(yours.result)}",
+                    *([f"likely: {cause}"] if cause else []))
+    step, before = first_wrong_step(yours.steps, right.steps, names, tolerance)
     for (name, a), (_, b) in zip(mine, theirs):
         if agrees(a, b, tolerance):
             continue
         lines = [_table(name, a, b)]
         cause = likely_cause(a, b, tolerance)
         if step is not None:
-            before = f"{', '.join(f'`{s}`' for s in right[-2:])} {'is' if len(right[-2:]) == 1 else 'are'} right, " if right else ""
-            fact = exercise.facts.get(step)
-            lines.append(f"{before}`{step}` is the first wrong one" + (f": {fact}" if fact else ""))
-            lines.append(_table(f"`{step}`", own_steps[step], steps[step]))
-            cause = likely_cause(own_steps[step], steps[step], tolerance) or cause
-        cause = _known_mistake(exercise, yours, arguments) or cause
+            lines += _about_step(exercise, step, before, yours, right)
+            cause = likely_cause(yours.steps[step], right.steps[step], tolerance) or cause
+        cause = _known_mistake(exercise, yours.result, arguments) or cause
         if cause:
             lines.append(f"likely: {cause}")
         raise Wrong(*lines, step=step or name)
@@ -153,12 +171,16 @@ def _check_gradient(exercise: Exercise, answer: Any, solutions: ModuleType) -> N
         raise Wrong("the values agree, but the gradient check fails:", *str(report).splitlines()[:6])
 
 
-def _form(value: Any) -> str:
+def _form(value: Any, depth: int = 0) -> str:
+    """What a result is made of, down to a cache within a result."""
     if isinstance(value, (tuple, list)):
-        return f"{len(value)} values"
+        what, count = type(value).__name__, len(value)
+        if depth == 2 or count > 12 or all(isinstance(item, (int, float, str)) for item in value):
+            return f"a {what} of {count}"
+        return f"({', '.join(_form(item, depth + 1) for item in value)}{',' if count == 1 else ''})"
     if isinstance(value, np.ndarray):
-        return f"one array of shape {value.shape}"
-    return f"one {type(value).__name__}"
+        return f"an array {value.shape}"
+    return "None" if value is None else "a number" if is_numeric(value) else f"{type(value).__name__} {_short(value)}"
 
 
 def _table(name: str, yours: Any, expected: Any) -> str:
