@@ -215,7 +215,7 @@ assert arrived["without"][-1] < 1e-4 * arrived["without"][0] and arrived["with"]
 #
 # ## The block
 #
-# $$ x \leftarrow x + \mathrm{Attention}(\mathrm{norm}_1(x)), \qquad x \leftarrow x + W_2\, \mathrm{gelu}(W_1\, \mathrm{norm}_2(x)) $$
+# $$ x \leftarrow x + \mathrm{Attention}(\mathrm{norm}_1(x)), \qquad x \leftarrow x + \mathrm{gelu}(\mathrm{norm}_2(x)\, W_1)\, W_2 $$
 #
 # The feed-forward part is wider inside, usually $F = 4D$. (Its biases, one for each linear layer, are left out here; their
 # gradients are those of chapter 1.) Here is the whole block with one head, forward and backward, with nothing hidden. The

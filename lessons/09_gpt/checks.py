@@ -25,15 +25,20 @@ def right_tokens(rng):
 
 
 def with_a_tail(rng):
-    p = softmax(rng.normal(size=9) * 1.5)
-    way = rng.integers(3)
-    return {"p": p, "top_k": None if way == 1 else int(rng.integers(3, 6)),
-            "top_p": None if way == 2 else float(rng.uniform(0.5, 0.8))}
+    """The sums are 30, 56, 78, 96 ... / 128, without rounding. The checker's four seeds draw each of the limits once."""
+    p = rng.permutation(np.array([30, 26, 22, 18, 14, 10, 8]) / 128)   # (V,)
+    top_k, top_p = (
+        (None, 78 / 128),     # three tokens have exactly top_p: that is enough
+        (2, 0.5),             # top_p alone would keep three; with sums of what top_k has left, one
+        (6, 0.5),             # top_p is the stricter one
+        (3, None),
+    )[rng.integers(4)]
+    return {"p": p, "top_k": top_k, "top_p": top_p}
 
 
 def one_more(rng):
-    q, k, v = rng.normal(size=(3, 2, 3, 1, 4))
-    keys, values = rng.normal(size=(2, 2, 3, 6, 4))
+    q, k, v = rng.normal(size=(3, 2, 3, 1, 5))
+    keys, values = rng.normal(size=(2, 2, 3, 6, 5))
     return {"q": 3 * q, "k": k, "v": v, "keys": keys, "values": values}
 
 
@@ -48,22 +53,22 @@ FACTS = {
     "x": "row ids[b, t] of the table",
     "hidden": "x weight",
     "logits": "logits[b, t, v] is the dot product of hidden[b, t] and row v of the same table",
-    "shifted": "the largest score of each row is 0 now",
+    "shifted": "logits minus the largest of its own row (over the last axis, kept as size 1): the largest is 0 now",
     "log_p": "shifted - log of the sum of exp(shifted): the exponentials of each row sum to 1",
-    "losses": "-log_p at the label of each place",
+    "losses": "-log_p at the label of each place: never negative",
     "y": "each row has a single 1, at the label",
     "d_logits": "d_loss (p - y) / N with N = B T: its rows sum to 0",
-    "d_head": "logits = hidden table^T: the table gets d_logits^T hidden, summed over all places",
+    "d_head": "logits = hidden table^T: the table gets d_logits^T hidden, summed over all places, and nothing else yet",
     "d_hidden": "logits = hidden table^T: hidden gets d_logits table",
     "d_weight": "hidden = x weight: x^T d_hidden, summed over all places",
     "d_x": "hidden = x weight: d_hidden weight^T",
     "d_read": "the scatter-add: each row is the sum of d_x over all places that read it",
     "d_table": "two uses, two gradients: d_head + d_read",
-    "order": "np.argsort(-p): the number of the likeliest token first",
+    "order": "np.argsort(-p): the id of the likeliest token first",
     "ranked": "p in that order: it never rises",
     "before": "the sum of all that are likelier; it begins with 0",
-    "keep": "in the order of ranked: the first so many are True",
-    "kept": "in the order of p again, and 0 where nothing is kept",
+    "keep": "in the order of ranked: the first so many are True, at most top_k, and only where before < top_p",
+    "kept": "in the order of p again (kept[order] = ...), and 0 where nothing is kept",
     "new_keys": "the keys of the past, then the new one, along axis -2",
     "new_values": "the values of the past, then the new one, along axis -2",
     "scores": "the new query with every key, its own too, divided by sqrt(d)",
@@ -83,7 +88,17 @@ EXERCISES = [
                   "ids and labels are exchanged": lambda stream, starts, T:
                   (stream[starts[:, None] + np.arange(T) + 1], stream[starts[:, None] + np.arange(T)]),
                   "the last label is the token behind the window, not the first one again": lambda stream, starts, T:
-                  (stream[starts[:, None] + np.arange(T)], np.roll(stream[starts[:, None] + np.arange(T)], -1, axis=1))},
+                  (stream[starts[:, None] + np.arange(T)], np.roll(stream[starts[:, None] + np.arange(T)], -1, axis=1)),
+                  "ids and labels have T tokens each, so T + 1 are cut from the stream": lambda stream, starts, T:
+                  (stream[starts[:, None] + np.arange(T - 1)], stream[starts[:, None] + np.arange(T - 1) + 1]),
+                  "the labels reach one token behind the window: they are T tokens too": lambda stream, starts, T:
+                  (stream[starts[:, None] + np.arange(T)], stream[starts[:, None] + np.arange(T - 1) + 1]),
+                  "each place has a label, not the last one alone": lambda stream, starts, T:
+                  (stream[starts[:, None] + np.arange(T)], stream[starts + T]),
+                  "this cuts windows away, not tokens: cut the last axis, tokens[:, :-1]": lambda stream, starts, T:
+                  (stream[starts[:-1, None] + np.arange(T + 1)], stream[starts[1:, None] + np.arange(T + 1)]),
+                  "a window is a row: starts[:, None] + np.arange(T + 1)": lambda stream, starts, T:
+                  tuple(part.T for part in _windows(stream, starts, T))},
     ),
     Exercise(
         2, "tied_forward", "the loss over all places", tied_with_large_scores,
@@ -92,6 +107,14 @@ EXERCISES = [
                "np.take_along_axis(log_p, labels[..., None], axis=-1) picks an entry of each row; then the mean."), facts=FACTS,
         mistakes={"the loss is the mean over all places, not their sum": lambda ids, labels, table, weight:
                   _tied(ids, labels, table, weight, np.sum),
+                  "the mean is over all B T places: divide by their number, not by the number of texts":
+                  lambda ids, labels, table, weight: _tied(ids, labels, table, weight, lambda x: x.sum() / len(ids)),
+                  "only the label's log p counts at a place, not the mean over all tokens":
+                  lambda ids, labels, table, weight: _all_tokens(ids, labels, table, weight),
+                  "hidden = x weight: the weight is not transposed":
+                  lambda ids, labels, table, weight: _transposed(ids, labels, table, weight),
+                  "the last part of the cache is the softmax, not its logarithm":
+                  lambda ids, labels, table, weight: _log_p_kept(ids, labels, table, weight),
                   "the labels are to be guessed, not the ids": lambda ids, labels, table, weight:
                   _tied(ids, labels, table, weight, np.mean, ids)},
     ),
@@ -103,7 +126,14 @@ EXERCISES = [
         mistakes={"d_table lacks what the output gave: d_logits^T hidden":
                   lambda d_loss, cache: _one_use(d_loss, cache, head=False),
                   "d_table lacks what the input gave: the scatter-add of d_x":
-                  lambda d_loss, cache: _one_use(d_loss, cache, head=True)},
+                  lambda d_loss, cache: _one_use(d_loss, cache, head=True),
+                  "d_loss is not used: the chain rule multiplies by it":
+                  lambda d_loss, cache: _both_uses(1.0, cache),
+                  "ids repeat: d_read[ids] += d_x keeps only the last gradient of a row; np.add.at adds all":
+                  lambda d_loss, cache: _both_uses(d_loss, cache, add=_last_only),
+                  "the rows that were read are ids, not labels":
+                  lambda d_loss, cache: _both_uses(d_loss, cache, read=cache[1]),
+                  "d_table comes first, then d_weight": lambda d_loss, cache: _both_uses(d_loss, cache)[::-1]},
     ),
     Exercise(
         4, "perplexity", "between how many tokens does it hesitate?", right_tokens,
@@ -116,7 +146,15 @@ EXERCISES = [
                   lambda probabilities: -np.log(probabilities).mean(),
                   "the mean is taken of the logarithms, not of the probabilities":
                   lambda probabilities: 1 / probabilities.mean(),
-                  "a mean over places, not a sum": lambda probabilities: np.exp(-np.log(probabilities).sum())},
+                  "a mean over places, not a sum": lambda probabilities: np.exp(-np.log(probabilities).sum()),
+                  "divide by the number of all places, probabilities.size, not by len":
+                  lambda probabilities: np.exp(-np.log(probabilities).sum() / len(probabilities)),
+                  "one mean over all places, not one for each row":
+                  lambda probabilities: np.exp(-np.log(probabilities).mean(axis=-1)),
+                  "one mean over all places; then the exponential, once":
+                  lambda probabilities: np.exp(-np.log(probabilities).mean(axis=-1)).mean(),
+                  "the base is that of the logarithm: e with np.log, 2 with np.log2":
+                  lambda probabilities: 2 ** -np.log(probabilities).mean()},
     ),
     Exercise(
         5, "filter_top", "without the tail", with_a_tail,
@@ -129,20 +167,46 @@ EXERCISES = [
                   lambda p, top_k, top_p: _filter(p, top_k, top_p, reach=1),
                   "the result is in the order of p, not sorted":
                   lambda p, top_k, top_p: -np.sort(-_filter(p, top_k, top_p)),
-                  "this keeps the unlikeliest tokens": lambda p, top_k, top_p: _filter(p, top_k, top_p, sign=-1)},
+                  "this keeps the unlikeliest tokens": lambda p, top_k, top_p: _filter(p, top_k, top_p, sign=-1),
+                  "when the likelier ones have exactly top_p, that is enough: less than, not at most":
+                  lambda p, top_k, top_p: _filter(p, top_k, top_p and top_p + 1e-9),
+                  "with both limits a token must pass both; top_k is not used here":
+                  lambda p, top_k, top_p: _filter(p, top_k if top_p is None else None, top_p),
+                  "with both limits a token must pass both; top_p is not used here":
+                  lambda p, top_k, top_p: _filter(p, top_k, top_p if top_k is None else None),
+                  "the sums for top_p are those of p as it is given, not of what top_k has left":
+                  lambda p, top_k, top_p: _filter(_filter(p, top_k, None), None, top_p),
+                  "top_k tokens are kept, not top_k + 1": lambda p, top_k, top_p: _filter(p, top_k and top_k + 1, top_p)},
     ),
     Exercise(
         6, "attention_step", "a single new token", one_more,
         hints=("np.concatenate([keys, k], axis=-2): the new key is the last row.",
-               "Then attention as in chapter 6, with one query and no mask."),
+               "Then attention as in chapter 6, with one query and no mask.",
+               "scores = q @ new_keys.swapaxes(-1, -2) / np.sqrt(q.shape[-1]); the softmax is over the last axis."),
         facts=FACTS,
         mistakes={"the new place also sees itself: append its key and value before the scores are made":
                   lambda q, k, v, keys, values: (_attend(q, keys, values), *_step(q, k, v, keys, values)[1:]),
                   "the new key comes last, not first": lambda q, k, v, keys, values: _first(q, k, v, keys, values),
                   "the division by sqrt(d) is missing":
-                  lambda q, k, v, keys, values: _step(q * np.sqrt(q.shape[-1]), k, v, keys, values)},
+                  lambda q, k, v, keys, values: _step(q * np.sqrt(q.shape[-1]), k, v, keys, values),
+                  "the division is by sqrt(d), not by d":
+                  lambda q, k, v, keys, values: _step(q / np.sqrt(q.shape[-1]), k, v, keys, values),
+                  "the division is by sqrt(d), where d is the length of a query, not the number of keys":
+                  lambda q, k, v, keys, values:
+                  _step(q * np.sqrt(q.shape[-1] / (keys.shape[-2] + 1)), k, v, keys, values),
+                  "a causal mask of one row leaves only the first place; here everything is past, and no mask is needed":
+                  lambda q, k, v, keys, values: (values[:, :, :1] + 0, *_step(q, k, v, keys, values)[1:]),
+                  "the softmax is over the last axis, the places that are looked at; over axis -2 there is one number only":
+                  lambda q, k, v, keys, values: (_step(q, k, v, keys, values)[2].sum(axis=-2, keepdims=True),
+                                                 *_step(q, k, v, keys, values)[1:]),
+                  "the new keys come before the new values":
+                  lambda q, k, v, keys, values: tuple(_step(q, k, v, keys, values)[i] for i in (0, 2, 1))},
     ),
 ]
+
+
+def _windows(stream, starts, T):
+    return stream[starts[:, None] + np.arange(T)], stream[starts[:, None] + np.arange(T) + 1]
 
 
 def _tied(ids, labels, table, weight, reduce, guessed=None):
@@ -153,6 +217,36 @@ def _tied(ids, labels, table, weight, reduce, guessed=None):
     log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     losses = -np.take_along_axis(log_p, (labels if guessed is None else guessed)[..., None], axis=-1)
     return reduce(losses), (ids, labels, table, weight, x, hidden, np.exp(log_p))
+
+
+def _transposed(ids, labels, table, weight):
+    loss, (*_, x, hidden, p) = _tied(ids, labels, table, weight.T, np.mean)
+    return loss, (ids, labels, table, weight, x, hidden, p)
+
+
+def _all_tokens(ids, labels, table, weight):
+    _, cache = _log_p_kept(ids, labels, table, weight)
+    return -cache[-1].mean(), (*cache[:-1], np.exp(cache[-1]))
+
+
+def _log_p_kept(ids, labels, table, weight):
+    loss, (*rest, hidden, _) = _tied(ids, labels, table, weight, np.mean)
+    logits = hidden @ table.T
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return loss, (*rest, hidden, shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _last_only(d_read, ids, d_x):
+    d_read[ids] += d_x
+
+
+def _both_uses(d_loss, cache, add=np.add.at, read=None):
+    ids, labels, table, weight, x, hidden, p = cache
+    d_head, d_weight = _one_use(d_loss, cache, head=True)
+    d_logits = d_loss * (p - (np.arange(len(table)) == labels[..., None])) / labels.size
+    d_read = np.zeros(table.shape)
+    add(d_read, ids if read is None else read, d_logits @ table @ weight.T)
+    return d_head + d_read, d_weight
 
 
 def _one_use(d_loss, cache, head):

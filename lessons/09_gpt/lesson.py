@@ -5,11 +5,11 @@
 # of a text at once, its gradient when one table is used at both ends of the model, how to draw the next token
 # (temperature, top-k, top-p), and the key-value cache, which makes writing fast.
 #
-# **You need** cross-entropy (chapter 2), Adam (chapter 3), the scatter-add (chapter 4), masks (chapter 6), heads
-# (chapter 7) and the block (chapter 8).
+# **You need** the gradient check (chapter 1), cross-entropy (chapter 2), Adam (chapter 3), the scatter-add (chapter 4),
+# masks (chapter 6), heads (chapter 7) and the block (chapter 8).
 #
 # **It takes** about half a minute to run, and less than 300 MB. The texts are *Alice's Adventures in Wonderland* and
-# quatrains of the Tang dynasty.
+# quatrains (poems of four lines) of the Tang dynasty.
 #
 # ## The picture
 #
@@ -25,20 +25,23 @@
 #
 # ## The loss
 #
-# The probability of a whole text is the product of the probabilities of its tokens, each given those before it. That is
-# the chain rule of probability, with nothing left out:
+# Let $x_t$ be the token at place $t$ (in this section $x$ is a token; later it is a token's vector). The probability of a
+# whole text is the product of the probabilities of its tokens, each given those before it. That is the chain rule of
+# probability, with nothing left out:
 #
 # $$ p(x_1, \dots, x_T) = p(x_1)\; p(x_2 \mid x_1)\; p(x_3 \mid x_1, x_2) \cdots p(x_T \mid x_1, \dots, x_{T-1}) $$
 #
-# Minus its logarithm is a sum over places, and the mean over all places of all texts is the loss: the cross-entropy of
-# chapter 2, once for each place.
+# Minus its logarithm is a sum over places. The loss is the mean over all places: the cross-entropy of chapter 2, once for
+# each place. A batch has $B$ texts, numbered by $b$. Each has $T$ places, and the label $y_{b,t}$ is what came next. (The
+# first token of a text is given, not guessed.)
 #
 # $$ L = -\frac1N \sum_{b, t} \log p(y_{b,t} \mid x_{b,1}, \dots, x_{b,t}), \qquad y_{b,t} = x_{b,t+1}, \qquad N = B\,T $$
 #
 # **Perplexity** is $e^L$. A model that hesitates between 10 equally likely tokens at each place has $L = \log 10$, and
-# so the perplexity 10. By pencil and paper: three guesses gave the right token the probabilities
-# $\tfrac12, \tfrac14, \tfrac12$. Then $L = (\log 2 + 2 \log 2 + \log 2) / 3 = \tfrac43 \log 2 = 0.924$, and the
-# perplexity is $2^{4/3} = 2.52$. (The mean is taken of the logarithms, and only then the exponential.)
+# so the perplexity 10: it tells among how many tokens the model hesitates. By pencil and paper: three guesses gave the
+# right token the probabilities $\tfrac12, \tfrac14, \tfrac12$. Then
+# $L = (\log 2 + 2 \log 2 + \log 2) / 3 = \tfrac43 \log 2 = 0.924$, and the perplexity is $2^{4/3} = 2.52$. (The mean is
+# taken of the logarithms, and only then the exponential.)
 
 # %%
 import os
@@ -67,22 +70,24 @@ assert np.isclose(np.exp(-np.log(right).mean()), 2 ** (4 / 3))
 #
 # We read *Alice* letter by letter: a token is a character. The last tenth of the book is for validation. A **window**
 # of $T$ tokens is what the model reads; its **labels** are the same stretch of text, one place further. Of "hello" the
-# model reads "hell", and guesses "ello". (The first token of a window is only read, not guessed.)
+# model reads "hell", and guesses "ello": the first token is only read, the last one only guessed. So $T + 1$ tokens are
+# cut from the text.
 
 # %%
 T, B = 32, 8 if FAST else 16                                          # tokens in a window, windows in a batch
 
-corpus = load_corpus("alice")                                         # line ends become single spaces
+corpus = load_corpus("alice")                                         # one text for training, one for validation
+# line ends become single spaces
 train_text, held_out_text = (" ".join(part[0].split()) for part in (corpus.train, corpus.validation))
 alphabet = sorted(set(train_text) | set(held_out_text))
 number = {character: i for i, character in enumerate(alphabet)}
 V = len(alphabet)
-train_ids = np.array([number[character] for character in train_text])           # (N,)
-held_out_ids = np.array([number[character] for character in held_out_text])     # (N,)
+train_ids = np.array([number[character] for character in train_text])           # (M,)  M characters
+held_out_ids = np.array([number[character] for character in held_out_text])     # (M,)
 
 
 def windows(stream, starts, T):
-    """The T tokens from each start on, and their labels: the tokens one place further."""
+    """The T tokens from each start on, and their labels: the tokens one place further. stream (M,), starts (B,)."""
     places = starts[:, None] + np.arange(T + 1)                       # (B, T + 1)  one token more than is read
     tokens = stream[places]                                           # (B, T + 1)
     return tokens[:, :-1], tokens[:, 1:]                              # (B, T), (B, T)
@@ -102,14 +107,17 @@ assert (labels[:, :-1] == ids[:, 1:]).all()
 # %% [markdown]
 # ## What counting can do
 #
-# A loss says nothing without another beside it. Who knows nothing says $1/V$ for each character, and has the loss
-# $\log V$. Who counts how frequent each character is (**unigrams**) does better. Who counts which character follows
-# which (**bigrams**) does better still:
+# A loss says nothing without another beside it. There are $V$ different characters. Who knows nothing says $1/V$ for each,
+# and has the loss $\log V$. Who counts how frequent each character is (**unigrams**) does better. (One is added to each
+# count, so that no probability is 0.) Who counts which character follows which (**bigrams**) does better still:
 #
 # $$ p(b \mid a) = \frac{n(a, b) + c\; p(b)}{n(a) + c} $$
 #
-# $n(a, b)$ is how often $b$ followed $a$. The $c$ counts that are mixed in (we take $c = 10$) give a pair that never
-# occurred some probability too; else its loss would be infinite.
+# $n(a, b)$ is how often $b$ followed $a$, $n(a) = \sum_b n(a, b)$, and $p(b)$ is the unigram probability. The $c$ counts
+# that are mixed in (we take $c = 10$) give a pair that never occurred some probability too; else its loss would be
+# infinite. The sum over $b$ is still $(n(a) + c) / (n(a) + c) = 1$.
+#
+# A loss can also be told in **bits**: with the logarithm to the base 2, which is $L / \log 2$.
 
 # %%
 def unigrams(stream, V):
@@ -131,6 +139,8 @@ counted = {"knows nothing": np.log(V), "unigrams": -np.log(unigrams(train_ids, V
 for label, loss in counted.items():
     print(f"{label:14} loss {loss:.3f}   perplexity {np.exp(loss):5.1f}   bits a character {loss / np.log(2):.2f}")
 assert counted["knows nothing"] > counted["unigrams"] > counted["bigrams"]
+follow = bigrams(train_ids, V, 10, np.arange(V)[:, None], np.arange(V))        # (V, V)  all pairs
+assert np.allclose(follow.sum(axis=1), 1)
 
 # %% [markdown]
 # ## The head: one table at both ends
@@ -183,15 +193,17 @@ assert counted["knows nothing"] > counted["unigrams"] > counted["bigrams"]
 # it to row $a$. Together: $(-0.3576, 0.1192)$.
 #
 # Without any rule: $L = -\log p_a = \log(1 + e^{z_b - z_a}) = \log(1 + e^{e_a e_b - e_a^2})$. Its derivative by $e_a$
-# is $p_b\,(e_b - 2 e_a) = 0.1192 \cdot (-3) = -0.3576$. The 2 is the sum of two uses.
+# is $p_b\,(e_b - 2 e_a) = 0.1192 \cdot (-3) = -0.3576$: the 2 comes from the two uses. Its derivative by $e_b$, which was
+# used once, is $p_b\, e_a = 0.1192$.
 #
 # ### In code
 #
-# The smallest model with a tied table: a linear layer stands for the blocks.
+# The smallest model with a tied table: a linear layer stands for the blocks. The check leaves `ids` and `labels` alone:
+# they are whole numbers, and have no gradient.
 
 # %%
 def rows(x):
-    """All places in one column: (B, T, D) -> (B T, D)."""
+    """All places as rows of one matrix, for sums over them: (B, T, D) -> (B T, D)."""
     return x.reshape(-1, x.shape[-1])
 
 
@@ -240,11 +252,12 @@ table = np.array([[1.0], [-1.0]])                                     # the exam
 loss, cache = tied_forward(np.array([[0]]), np.array([[0]]), table, np.eye(1))
 by_hand = tied_backward(1.0, cache)[0]
 print("d_table by pencil and paper:", by_hand.ravel().round(4))
+assert np.allclose(softmax(np.array([1.0, -1.0])), [0.8808, 0.1192], atol=1e-4)
 assert np.allclose(by_hand.ravel(), [-0.3576, 0.1192], atol=1e-4)
 
 small = {"ids": np.array([[3, 1, 3], [0, 3, 1]]), "labels": np.array([[1, 3, 2], [3, 1, 6]]),
          "table": rng.normal(size=(7, 4)), "weight": rng.normal(size=(4, 4))}
-report = gradient_check(tied_forward, tied_backward, small, rng=rng, constants=("labels",))
+report = gradient_check(tied_forward, tied_backward, small, rng=rng)
 print(report)
 assert report.ok
 
@@ -274,18 +287,18 @@ assert np.allclose(d_in + d_out_table, d_table)
 # The input reaches only the rows that were read. The output reaches **every** row at every step: the right token's row
 # is pulled towards $h$, and all others are pushed away from it, each by its probability.
 #
-# **Break it:** forget one of the two. Nothing crashes, but the checker sees it:
+# **Break it:** forget one of the two. Nothing crashes, but the gradient check sees it:
 
 # %%
-for label, forget in (("the output's", 0), ("the input's", 1)):
+for forget in ("the output's", "the input's"):
     def one_use(d_loss, cache, forget=forget):
         lookup, x, weight, head = cache
         d_hidden, d_head = head_backward(d_loss, head)                # (B, T, D), (V, D)
         d_read = embedding_backward(d_hidden @ weight.T, lookup)      # (V, D)
-        return (d_head, d_read)[1 - forget], rows(x).T @ rows(d_hidden)
+        return d_read if forget == "the output's" else d_head, rows(x).T @ rows(d_hidden)
 
-    report = gradient_check(tied_forward, one_use, small, rng=rng, constants=("labels",))
-    print(f"without {label:12} gradient the check passes: {report.ok}")
+    report = gradient_check(tied_forward, one_use, small, rng=rng)
+    print(f"without {forget:12} gradient the check passes: {report.ok}")
     assert not report.ok
 
 # %% [markdown]
@@ -295,13 +308,15 @@ for label, forget in (("the output's", 0), ("the input's", 1)):
 # |---|---|---|
 # | embedding | 4 | $x = E[\mathrm{ids}]$ |
 # | learned positions | 7 | $x \leftarrow x + P$ |
-# | blocks, pre-norm, causal | 6, 7, 8 | $x \leftarrow x + \mathrm{Attention}(\mathrm{norm}(x))$, $\; x \leftarrow x + W_2\,\mathrm{gelu}(W_1\,\mathrm{norm}(x))$ |
+# | blocks, pre-norm, causal | 6, 7, 8 | $x \leftarrow x + \mathrm{Attention}(\mathrm{norm}(x))$, $\; x \leftarrow x + \mathrm{gelu}(\mathrm{norm}(x)\, W_1)\, W_2$ |
 # | one more norm | 8 | $h = \mathrm{norm}(x)$ |
 # | head | here | $z = h E^\top$ |
 #
 # That is GPT-2 (Radford et al. 2019), without the biases of its linear layers. The GELU is in the form with $\tanh$
 # that GPT-2 used (`approximate=True`); it differs little from that of chapter 8, and is faster. The three matrices for
-# queries, keys and values stand side by side in one $W_{qkv}$ ($D \times 3D$): one product instead of three.
+# queries, keys and values stand side by side in one $W_{qkv}$ ($D \times 3D$): one product instead of three. The library's
+# `attention_forward` makes the causal mask itself (`causal=True`). In the shapes, $H$ heads have the width $K = D / H$,
+# and the feed-forward part has the width $F = 4 D$.
 
 # %%
 def split_heads(x, n_heads):
@@ -330,9 +345,9 @@ def block_forward(x, w, n_heads, causal):
 def block_backward(d_out, cache):
     w, n_heads, a, norm_1, attention, merged, c, norm_2, active, gelu = cache
     d = {"W_2": rows(active).T @ rows(d_out)}                         # (F, D)        undoes F9
-    d_hidden = gelu_backward(d_out @ w["W_2"].T, gelu)                # (B, T, F)     undoes F9, F8
-    d["W_1"] = rows(c).T @ rows(d_hidden)                             # (D, F)        undoes F8
-    d_c = d_hidden @ w["W_1"].T                                       # (B, T, D)     undoes F8
+    d_wide = gelu_backward(d_out @ w["W_2"].T, gelu)                  # (B, T, F)     undoes F9, F8
+    d["W_1"] = rows(c).T @ rows(d_wide)                               # (D, F)        undoes F8
+    d_c = d_wide @ w["W_1"].T                                         # (B, T, D)     undoes F8
     d_branch, d["gain_2"], d["bias_2"] = layer_norm_backward(d_c, norm_2)            # (B, T, D)  undoes F7
     d_x = d_out + d_branch                                            # (B, T, D)     both arms of F9
     d["W_o"] = rows(merged).T @ rows(d_x)                             # (D, D)        undoes F6
@@ -410,7 +425,7 @@ def new_gpt(V, T, D=64, n_blocks=2, seed=9):
 # (What the blocks add to $x$ starts smaller, by $1 / \sqrt{2 \cdot \text{blocks}}$, as in GPT-2: $x$ is a sum of two
 # such terms a block, and shall not grow with their number.)
 #
-# Is the whole backward right? The checker moves every kind of weight.
+# Is the whole backward right? The gradient check moves some numbers of every weight.
 
 # %%
 tiny = new_gpt(7, 5, D=8)
@@ -420,16 +435,17 @@ report = gradient_check(
     lambda d_loss, cache: tuple(loss_backward(d_loss, cache)[name] for name in tiny),
     {"ids": tiny_ids, "labels": tiny_labels}
     | {name: value + 0.3 * rng.normal(size=value.shape) for name, value in tiny.items()},
-    rng=rng, constants=("labels",), max_entries=8)
+    rng=rng, max_entries=8)
 print(report)
 assert report.ok
 
 # %% [markdown]
 # ## Training
 #
-# A batch are windows that begin anywhere in the book. Adam with weight decay, warm-up and clipping are those of chapter
-# 3. Before the first step the loss should be near $\log V = 4.26$, since the model knows nothing. (It is a little
-#    above: its scores are not all 0, but small random numbers.)
+# The windows of a batch begin anywhere in the book. Adam with weight decay, warm-up and clipping are those of chapter 3;
+# after the warm-up the rate falls along a line to a tenth. Before the first step the loss should be near
+# $\log V = 4.26$, since the model knows nothing. (It is a little above: its scores are not all 0, but small random
+# numbers.)
 
 # %%
 def adam_step(w, gradients, moments, step, rate):
@@ -456,7 +472,7 @@ def train(w, stream, starts, T, steps, rate=8e-3, causal=True, seed=0):
 
 
 def losses_by_place(w, stream, starts, T, causal=True):
-    """The mean loss at each place of the windows (T,)."""
+    """The mean loss at each place of the windows (T,), 64 windows at a time."""
     total = np.zeros(T)                                               # (T,)
     for begin in range(0, len(starts), 64):
         ids, labels = windows(stream, starts[begin:begin + 64], T)    # (B, T), (B, T)
@@ -478,29 +494,30 @@ print(f"trained for {time.perf_counter() - began:.0f} s; first loss {history[0]:
 print(f"on the end of the book: {by_place.mean():.3f} a character, perplexity {np.exp(by_place.mean()):.1f}; "
       f"bigrams {counted['bigrams']:.3f}, unigrams {counted['unigrams']:.3f}")
 
-figure, (left, middle) = new_figure(10, 3.4, 1, 2)
-left.plot(np.convolve(history, np.ones(10) / 10, "valid"), label="GPT, training")
+figure, (left, right) = new_figure(10, 3.4, 1, 2)
+left.plot(np.convolve(history, np.ones(10) / 10, "valid"), label="GPT, training (means of 10 steps)")
+left.set_ylim(None, 6)
 for (label, loss), color in zip(counted.items(), ("lightgray", "silver", "gray")):
     left.axhline(loss, color=color, linestyle="--", label=label)
-middle.plot(by_place, "o-", markersize=3, label="GPT, end of the book")
-middle.axhline(counted["bigrams"], color="gray", linestyle="--", label="bigrams")
-for axes, x in ((left, "step"), (middle, "place in the window")):
+right.plot(by_place, "o-", markersize=3, label="GPT, end of the book")
+right.axhline(counted["bigrams"], color="gray", linestyle="--", label="bigrams")
+for axes, x in ((left, "step"), (right, "place in the window")):
     axes.set_xlabel(x)
     axes.set_ylabel("loss")
     axes.legend(loc="upper right", framealpha=1)
 show(figure, "09_training")
-assert 0 < history[0] - np.log(V) < 0.8
+assert round(np.log(V), 2) == 4.26 and 0 < history[0] - np.log(V) < 0.8
 assert by_place.mean() < counted["unigrams"] if FAST else by_place.mean() < counted["bigrams"] - 0.4
 if not FAST:
-    assert by_place[0] > by_place[1] + 0.3 > by_place[2] + 0.6
+    assert by_place[0] > counted["bigrams"] and by_place[0] > by_place[1] + 0.3 > by_place[2] + 0.6
     assert abs(by_place[4:10].mean() - by_place[16:].mean()) < 0.15
 
 # %% [markdown]
-# The right picture shows where the gain comes from. At the first place of a window the model sees a single character,
-# and cannot know more than bigrams do. With the second and the third character it sees more, and its loss falls at
-# once: **that is what attention adds**. Then the curve is flat. In these few seconds the model has learned to use the
-# last few characters, and hardly anything beyond. Models that train longer, on more text, go on gaining with every
-# place.
+# The right picture shows where the gain comes from. At the first place of a window the model sees a single character.
+# It cannot know more than bigrams do, and it is indeed no better. With the second and the third character it sees more,
+# and its loss falls at once: **that is what attention adds**. Then the curve is flat. In these few seconds the model
+# has learned to use the last few characters, and hardly anything beyond. Models that train longer, on more text, go on
+# gaining with every place.
 #
 # ## Drawing the next token: temperature
 #
@@ -509,17 +526,17 @@ if not FAST:
 #
 # $$ p_v(\tau) = \frac{e^{z_v / \tau}}{\sum_u e^{z_u / \tau}}, \qquad \frac{p_v(\tau)}{p_u(\tau)} = e^{(z_v - z_u)/\tau} = \left( \frac{p_v(1)}{p_u(1)} \right)^{1/\tau} $$
 #
-# So **every ratio is raised to the power $1/\tau$**. For $\tau \to 0$ the likeliest token takes all, for
-# $\tau \to \infty$ all become equal. By pencil and paper: $p = (\tfrac12, \tfrac14, \tfrac14)$ with $\tau = \tfrac12$
-# is squared to $(\tfrac14, \tfrac1{16}, \tfrac1{16})$, and, divided by the sum $\tfrac38$, it is
+# $p_v(1)$ is the plain softmax. So **every ratio is raised to the power $1/\tau$**. For $\tau \to 0$ the likeliest
+# token takes all, for $\tau \to \infty$ all become equal. By pencil and paper: $p = (\tfrac12, \tfrac14, \tfrac14)$
+# with $\tau = \tfrac12$ is squared to $(\tfrac14, \tfrac1{16}, \tfrac1{16})$, and, divided by the sum $\tfrac38$, it is
 # $(\tfrac23, \tfrac16, \tfrac16)$.
 #
 # Does a higher temperature always make the choice more open? The **entropy** $H = -\sum_v p_v \log p_v$ measures that
-# (it is the logarithm of the number of tokens, if all are equally likely). With $\beta = 1/\tau$ and
-# $Z = \sum_u e^{\beta z_u}$ we have $\log p_v = \beta z_v - \log Z$. Write $\langle z \rangle = \sum_v p_v z_v$ for the
-# mean score. Line by line:
+# (it is the logarithm of the number of tokens, if all are equally likely). With $\beta = 1/\tau$ and the number
+# $Z = \sum_u e^{\beta z_u}$ (here $Z$ is no matrix) we have $\log p_v = \beta z_v - \log Z$. Write
+# $\langle z \rangle = \sum_v p_v z_v$ for the mean score. Line by line:
 #
-# $$ H = -\sum_v p_v (\beta z_v - \log Z) = \log Z - \beta \langle z \rangle $$
+# $$ H = -\sum_v p_v (\beta z_v - \log Z) = \log Z - \beta \langle z \rangle \qquad \text{(the } p_v \text{ sum to 1)} $$
 #
 # $$ \frac{d \log Z}{d\beta} = \frac1Z \sum_v z_v e^{\beta z_v} = \langle z \rangle, \qquad
 # \frac{dp_v}{d\beta} = p_v \frac{d \log p_v}{d\beta} = p_v (z_v - \langle z \rangle) $$
@@ -529,7 +546,8 @@ if not FAST:
 # $$ \frac{dH}{d\beta} = \langle z \rangle - \langle z \rangle - \beta\, \mathrm{Var}(z) = -\beta\, \mathrm{Var}(z), \qquad
 # \frac{dH}{d\tau} = \frac{dH}{d\beta} \cdot \Big(-\frac1{\tau^2}\Big) = \frac{\mathrm{Var}(z)}{\tau^3} \ge 0 $$
 #
-# Yes, always. Measured:
+# (The product rule: $\log Z$ gives $\langle z \rangle$, and $-\beta \langle z \rangle$ gives
+# $-\langle z \rangle - \beta\, \mathrm{Var}(z)$.) A variance is never negative. So yes, always. Measured:
 
 # %%
 def entropy(p):
@@ -550,7 +568,7 @@ assert np.allclose(halved, [2 / 3, 1 / 6, 1 / 6])
 # ## Cutting the tail: top-k and top-p
 #
 # Hundreds of unlikely tokens can together be likely. If 5 % of the probability is nonsense, a text of 100 tokens stays
-# free of it with probability $0.95^{100} = 0.6\,\%$. So one draws only among the best:
+# free of it with the probability $0.95^{100} = 0.6\,\%$. So one draws only among the best:
 #
 # - **top-k** (Fan et al. 2018): the $k$ likeliest tokens;
 # - **top-p** (Holtzman et al. 2020): the likeliest tokens, until together they have at least the probability $p$. Where
@@ -560,6 +578,8 @@ assert np.allclose(halved, [2 / 3, 1 / 6, 1 / 6])
 # $(\tfrac12, \tfrac14, \tfrac18, \tfrac1{16}, \tfrac1{16})$ and top-p 0.8: the sums are $0.5, 0.75, 0.875$. The third
 # token is needed to reach 0.8, so it stays: $(\tfrac47, \tfrac27, \tfrac17, 0, 0)$. In code: a token stays if what came
 # **before** it is still less than $p$. So the first token always stays.
+#
+# With both limits a token must pass both; the sums for top-p are those of the distribution before top-k.
 
 # %%
 def filter_top(p, top_k=None, top_p=None):
@@ -581,13 +601,15 @@ def filter_top(p, top_k=None, top_p=None):
 example = np.array([1 / 16, 1 / 2, 1 / 8, 1 / 4, 1 / 16])
 print("top-p 0.8:", (filter_top(example, top_p=0.8) * 7).round(6), "/ 7")
 print("top-k 2:  ", (filter_top(example, top_k=2) * 3).round(6), "/ 3")
-assert np.allclose(filter_top(example, top_p=0.8) * 7, [0, 4, 1, 2, 0])
+print("both:     ", (filter_top(example, top_k=2, top_p=0.8) * 3).round(6), "/ 3")
+assert np.allclose(filter_top(example, top_p=0.8) * 7, [0, 4, 1, 2, 0]) and round(0.95**100, 3) == 0.006
 
 # %% [markdown]
-# **To draw** from a distribution, lay the probabilities side by side from 0 to 1: token $v$ gets the piece from
-# $c_{v-1}$ to $c_v$, where $c_v = p_1 + \dots + p_v$. Then throw one random number $u$, even between 0 and 1, and see
-# on which piece it falls. It falls on piece $v$ with probability $c_v - c_{v-1} = p_v$, as it should. The number of
-# sums $c_v \le u$ is the piece's number.
+# **To draw** from a distribution, lay the probabilities side by side from 0 to 1. The tokens are numbered from 0, and token
+# $v$ gets the piece from $c_{v-1}$ to $c_v$, where $c_v = p_0 + \dots + p_v$ and $c_{-1} = 0$. Then throw one random number
+# $u$, even between 0 and 1, and see on which piece it falls. It falls on piece $v$ with the probability
+# $c_v - c_{v-1} = p_v$, as it should. Then $c_0, \dots, c_{v-1}$ are at most $u$ and all later sums above it: the number of
+# sums that are at most $u$ is $v$.
 
 # %%
 def draw(p, rng):
@@ -622,6 +644,9 @@ for axes, (temperature, top_k, top_p) in zip(panels.flat, ways):
     axes.set_xticks(range(14), [alphabet[i].replace(" ", "_") for i in likely])
     cut = (f", top-k {top_k}" if top_k else "") + (f", top-p {top_p}" if top_p else "")
     axes.set_title(f"temperature {temperature}{cut}", fontsize=9)
+    axes.set_ylim(0, 1)
+for axes in panels[:, 0]:
+    axes.set_ylabel("probability")
 figure.suptitle(f'what comes after "{prompt}"? (the 14 likeliest characters)', fontsize=10)
 show(figure, "09_drawing")
 
@@ -644,7 +669,7 @@ assert left_over["Alic"] < left_over["said the "]
 
 # %%
 def write(w, prompt, length, seed=0, rows=1, causal=True, **how):
-    """Texts (rows, length) that begin with the ids prompt (T,)."""
+    """Texts, ids (R, length), that begin with the ids prompt (T,). R is rows; how: what `choose` takes."""
     rng, ids = np.random.default_rng(seed), np.tile(prompt, (rows, 1))
     room = len(w["places"])
     while ids.shape[1] < length:
@@ -695,18 +720,20 @@ assert FAST or share[0.5, None] > share[1.0, 0.8] > share[1.0, None] > share[2.0
 #    after $s$. The residual connection, the second norm and the feed-forward part are of each place alone. So
 #    $x^{l+1}_s$ depends on tokens $0 \dots s$ only.
 #
-# Hence a token that is appended at place $t$ changes **no key and no value of the past**, in any block. What does place
-# $t$ need from the others? Only their keys and values; their queries have done their work. So we keep keys and values
-# of each block, and put a **single token** through the model:
+# By 1 and 2 it holds after every block, and the last norm and the head are of each place alone too. Hence a token that
+# is appended at place $t$ changes **no key and no value of the past**, in any block. What does place $t$ need from the
+# others? Only their keys and values; their queries have done their work. So we keep keys and values of each block, and
+# put a **single token** through the model:
 #
 # $$ K \leftarrow \begin{pmatrix} K \\ k_t \end{pmatrix}, \qquad V \leftarrow \begin{pmatrix} V \\ v_t \end{pmatrix}, \qquad
 # \mathrm{out}_t = \mathrm{softmax}\!\left( \frac{q_t K^\top}{\sqrt d} \right) V $$
 #
-# No mask is needed: everything in the cache is past, or $t$ itself.
+# $q_t, k_t, v_t$ are rows, $K$ and $V$ are matrices with a row for each place, and $d$ is the width of a head (the letter
+# K in the shapes). No mask is needed: everything in the cache is past, or $t$ itself.
 
 # %%
 def attention_step(q, k, v, keys, values):
-    """Attention of one new place. q, k, v: (B, H, 1, K); keys, values: (B, H, S, K), those of the past."""
+    """Attention of one new place. q, k, v: (B, H, 1, K); keys, values: (B, H, S, K), those of the S places of the past."""
     new_keys = np.concatenate([keys, k], axis=-2)                     # (B, H, S + 1, K)
     new_values = np.concatenate([values, v], axis=-2)                 # (B, H, S + 1, K)
     scores = q @ new_keys.swapaxes(-1, -2) / np.sqrt(q.shape[-1])     # (B, H, 1, S + 1)
@@ -724,7 +751,7 @@ def no_past(w, rows, n_heads=4):
 
 
 def next_logits(w, tokens, past, n_heads=4):
-    """One more token of each text, (B,) -> logits (B, V). past: (keys, values) of each block; they are brought up to date."""
+    """One more token of each text, (B,) -> logits (B, V). past: (keys, values) of each block, brought up to date here."""
     place = past[0][0].shape[2]
     x = (w["table"][tokens] + w["places"][place])[:, None]            # (B, 1, D)
     for i, block in enumerate(blocks_of(w)):
@@ -749,12 +776,14 @@ assert np.allclose(at_once, one_by_one, atol=1e-10)
 # %% [markdown]
 # ### How fast is it?
 #
-# Let the model have $L$ blocks of width $D$. A token passes $12 D^2 L$ weights (chapter 8), and looks at $t$ keys and
-# values of width $D$ in each block. Counting multiplications, step $t$ costs about
+# Let the model have $L$ blocks of width $D$ (here $L$ is not the loss). A token passes $12 D^2 L$ weights (chapter 8), and
+# looks at $t$ keys and $t$ values of width $D$ in each block, which takes $2\, t D L$ multiplications. Without the cache
+# all $t$ tokens do so anew. Without the head, step $t$ costs about
 #
 # $$ \text{without the cache: } \; t \cdot 12 D^2 L + 2\, t^2 D L \qquad\qquad \text{with it: } \; 12 D^2 L + 2\, t D L $$
 #
-# A factor of $t$. We measure it on a model with room for more tokens; the time does not depend on what the weights are.
+# multiplications: with the cache it is less by a factor of $t$. We measure it on a model with room for more tokens; the time does not depend on what
+# the weights are.
 
 # %%
 room = 48 if FAST else 256
@@ -781,11 +810,17 @@ axes.set_ylim(0, None)
 axes.legend(frameon=False)
 show(figure, "09_cache")
 assert FAST or np.median(seconds["without it"][-20:]) > 3 * np.median(seconds["with the cache"][-20:])
+kept = sum(part.size for block in past for part in block)
+print(f"the cache keeps {kept:,} numbers for {room} tokens, {kept // room} for each")
+assert kept == room * 2 * 2 * 64                                      # 2 L D for each token, with L = 2 and D = 64
+assert 2 * 12 * 768 * 2 * 1024 == 36_864 * 1024 == 37_748_736         # for a question below
+assert np.log2([30, 5]).round(1).tolist() == [4.9, 2.3] and round(np.log2(30) / 4, 1) == 1.2      # and for another
 
 # %% [markdown]
-# With the cache the curve is nearly flat; what is left is mostly Python's own time. The price is memory: $2 L D$
-# numbers for each token. When the window is full, one must begin anew with a part of the text, since the learned
-# positions of what is left would all be others.
+# With the cache the curve is nearly flat. What is left is mostly the time that Python and NumPy take for each call,
+# however small; therefore the gain in this small model is less than $t$. The price is memory: $2 L D$ numbers for each
+# token, a key and a value in each block. When the window is full, one drops the beginning of the text, and must fill the
+# cache anew: each token that is left now has another place, so another learned position, and other keys and values.
 #
 # ## Break it: no mask
 #
@@ -815,11 +850,11 @@ assert honest > counted["unigrams"] and cheated[-20:].mean() < (history[-20:].me
 assert by_cheating[-1] > 2 and (FAST or by_cheating[:-1].mean() < 0.05)
 
 # %% [markdown]
-# The loss falls to almost nothing, and never did a model learn less. The answer of place $t$ is the token that place
-# $t + 1$ reads, so the model learned to look one place to the right. At the end of a text, where it has to write, there
-# is nothing to the right. (What is left of the loss comes from the last place of the windows, the only one that sees no
-# answer.) **A loss that is too good is a leak**, nearly always. (Without the mask there could be no cache either: each
-# new token would change the keys and values of all places before it.)
+# The loss falls to almost nothing, and yet the model has learned nothing of use. The answer of place $t$ is the token
+# that place $t + 1$ reads, so the model learned to look one place to the right. At the end of a text, where it has to
+# write, there is nothing to the right. (What is left of the loss comes from the last place of the windows, the only one
+# that sees no answer.) **A loss that is too good is a leak**, nearly always. (Without the mask there could be no cache
+# either: each new token would change the keys and values of all places before it.)
 #
 # ## The same program in Chinese
 #
@@ -827,11 +862,12 @@ assert by_cheating[-1] > 2 and (FAST or by_cheating[:-1].mean() < 0.05)
 # window is one whole poem: it reads the line end before it, and guesses until the line end behind it.
 
 # %%
-poems = load_corpus("tang")
+poems = load_corpus("tang")                                           # many texts for training, many for validation
 alphabet = sorted({character for part in poems for poem in part for character in poem} | {"\n"})
 number = {character: i for i, character in enumerate(alphabet)}
-tang_train, tang_held_out = (np.array([number[c] for c in "\n" + "\n".join(part) + "\n"]) for part in poems)     # (N,)
+tang_train, tang_held_out = (np.array([number[c] for c in "\n" + "\n".join(part) + "\n"]) for part in poems)     # (M,)
 verse = len(poems.train[0]) + 1                                       # 20 characters, 4 marks, and the line end
+assert verse == 25 and {len(poem) + 1 for part in poems for poem in part} == {verse}
 tang = new_gpt(len(alphabet), verse)
 print(f"{len(poems.train):,} poems, {len(alphabet):,} different characters; "
       f"{sum(value.size for value in tang.values()):,} weights, {tang['table'].size:,} of them in the table, "
@@ -878,7 +914,8 @@ assert FAST or (form > 0.8 and tang_place[mark].mean() < 0.05 and tang_place[~ma
 #
 # :::{dropdown} GPT-2 has the perplexity 30 on some text, our character model 5. Is ours better?
 # They guess other things: a token of GPT-2 has several characters. Comparable are bits a character: the loss of the
-# whole text in bits ($\log_2$), divided by its number of characters.
+# whole text in bits, divided by its number of characters. If its tokens have four characters each, GPT-2 has
+# $\log_2 30 / 4 = 1.2$ bits a character; ours has $\log_2 5 = 2.3$.
 # :::
 #
 # :::{dropdown} A model has 12 blocks of width 768, and 2 bytes a number. How much memory does its cache take for 1,024 tokens?
