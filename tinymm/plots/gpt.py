@@ -49,9 +49,9 @@ def draw_surprise(model: "GPTModel", texts: Sequence[str], path: str | Path) -> 
             place = ACROSS if "\n" in token else place + _width(shown)
     mean = np.mean([nats for line in lines for _, _, nats in line])
     figure, axes = new_sheet(0.4 + CELL * ACROSS, 0.95 + LINE * len(lines))
-    below = "validation text; the ground of a token is the darker the less it was expected"
+    below = "validation text: the darker the ground of a token, the less it was expected"
     if any(map(_no_font, "".join(texts))):
-        below += "; no font for these characters is installed"
+        below = "the darker a token, the less it was expected; no font here shows these characters"
     heading(axes, "How unexpected each token was", f"mean {mean:.2f} nats", below)
     color_bar(axes, axes.get_xlim()[1] - 0.85, 0.44, "Oranges", "0", f"{MOST:g} nats")
     for i, line in enumerate(lines):
