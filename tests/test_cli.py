@@ -359,6 +359,14 @@ def test_a_mistake_as_a_process(tmp_path):
     assert err == f"tinymm: there is no run folder {folder}; `tinymm train --out {folder}` makes it\n"
 
 
+@pytest.mark.parametrize("folder, command", [("runs/clip", "tinymm train clip"), ("runs/gpt_tang", "tinymm train gpt --data tang"),
+                                             ("runs/emoji_caption", "tinymm train emoji_caption")])
+def test_a_missing_folder_of_the_usual_name_tells_which_training_makes_it(folder, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(tinymm.UserError, match=f"`{command}` makes it"):
+        options.find_run(Path(folder))
+
+
 def test_broken_pipe():
     process = tinymm_process("gradcheck", "tanh")
     process.stdout.close()

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tinymm.catalog import SYSTEMS
 from tinymm.errors import UserError
 
 RUNS = Path("runs")
@@ -61,11 +62,26 @@ def png(text: str) -> Path:
     return Path(text)
 
 
+def run_folder(model: str, data: str | None = None) -> Path:
+    """Where the run of a model lies: runs/MODEL, or runs/MODEL_DATA when the data were named."""
+    return RUNS / (f"{model}_{data}" if data else model)
+
+
 def find_run(folder: Path) -> Path:
     if not folder.exists():
-        where = "" if folder == DEFAULT_RUN else f" --out {folder}"
-        raise UserError(f"there is no run folder {folder}; `tinymm train{where}` makes it")
+        raise UserError(f"there is no run folder {folder}; `tinymm train{_that_makes(folder)}` makes it")
     return folder
+
+
+def _that_makes(folder: Path) -> str:
+    """What to write after `tinymm train`."""
+    if folder == DEFAULT_RUN:
+        return ""
+    for model, system in SYSTEMS.items():
+        for data in (None, *system.choices):
+            if folder == run_folder(model, data):
+                return f" {model} --data {data}" if data else f" {model}"
+    return f" --out {folder}"
 
 
 def load(folder: Path) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinymm.catalog import SYSTEMS
-from tinymm.commands.options import BACKENDS, DEFAULT_RUN, RUN_FOLDER, RUNS, find_run, png, whole_number
+from tinymm.commands.options import BACKENDS, DEFAULT_RUN, RUN_FOLDER, find_run, png, run_folder, whole_number
 from tinymm.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,9 +126,8 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def _name_and_folder(options: argparse.Namespace) -> tuple[str, Path]:
-    """Which model, and where its run lies: runs/MODEL, or runs/MODEL_DATA when the data were named."""
     name = options.model or "text_image"
-    return name, options.out or RUNS / "_".join(part for part in (name, options.data) if part)
+    return name, options.out or run_folder(name, options.data)
 
 
 def _same_model(asked: str | None, run: Any) -> str:

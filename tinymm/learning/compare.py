@@ -179,7 +179,7 @@ def _cause_of_ratio(a: NDArray[np.floating], b: NDArray[np.floating], tolerance:
         return None
     ratios = a[large] / b[large]
     ratio = float(np.median(ratios))
-    if ratio == 0 or not np.allclose(ratios, ratio, rtol=max(1e-6, 10 * tolerance)):
+    if ratio == 0 or math.isclose(ratio, 1, rel_tol=1e-5) or not agrees(a, ratio * b, max(1e-6, 10 * tolerance)):
         shift = a - b
         if a.size > 1 and np.allclose(shift, shift.flat[0], atol=1e-9):
             return "it is off by the same number everywhere: a term is missing"
@@ -194,4 +194,4 @@ def _cause_of_ratio(a: NDArray[np.floating], b: NDArray[np.floating], tolerance:
                               (1 / math.sqrt(count), f"sqrt({count}) times too small: a division by sqrt({count}) too many?")):
             if math.isclose(size, factor, rel_tol=1e-6):
                 return words + (" and the sign is wrong" if ratio < 0 else "")
-    return f"it is {ratio:.4g} times the right one"
+    return f"it is {ratio:.4g} times the right one" if a.size > 1 else None      # of a single number that says nothing
