@@ -18,19 +18,18 @@ def rnn_forward(x, weight_x, weight_h, bias):
 
 def rnn_backward(d_out, cache):
     x, states, weight_x, weight_h = cache
+    d_z = from_next = np.zeros_like(states[:, 0])                    # (B, D)  nothing comes after the last word
     d_x = np.zeros_like(x)                                           # (B, T, E)
     d_weight_x = np.zeros_like(weight_x)                             # (E, D)
     d_weight_h = np.zeros_like(weight_h)                             # (D, D)
     d_bias = np.zeros_like(weight_h[0])                              # (D,)
-    d_h = np.zeros_like(states[:, 0])                                # (B, D)
     for t in reversed(range(x.shape[1])):
-        d_h = d_h + d_out[:, t]                                      # (B, D)
-        d_z = d_h * (1 - states[:, t + 1]**2)                        # (B, D)
+        d_z = (d_out[:, t] + from_next) * (1 - states[:, t + 1]**2)  # (B, D)  the bracket is d_h
         d_x[:, t] = d_z @ weight_x.T                                 # (B, E)
         d_weight_x += x[:, t].T @ d_z                                # (E, D)
         d_weight_h += states[:, t].T @ d_z                           # (D, D)
         d_bias += d_z.sum(axis=0)                                    # (D,)
-        d_h = d_z @ weight_h.T                                       # (B, D)
+        from_next = d_z @ weight_h.T                                 # (B, D)
     return d_x, d_weight_x, d_weight_h, d_bias
 
 
