@@ -19,9 +19,10 @@ def masked_loss_forward(hidden, table, W, b, bias, chosen, labels):
     z = h @ W + b                                                     # (M, D)
     a, gelu = gelu_forward(z)                                         # (M, D)
     logits = a @ table.T + bias                                       # (M, V)
-    exps = np.exp(logits - logits.max(axis=-1, keepdims=True))        # (M, V)
-    p = exps / exps.sum(axis=-1, keepdims=True)                       # (M, V)
-    loss = -np.log(p[np.arange(len(labels)), labels]).mean()          # ()
+    shifted = logits - logits.max(axis=-1, keepdims=True)             # (M, V)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))   # (M, V)
+    loss = -log_p[np.arange(len(labels)), labels].mean()              # ()
+    p = np.exp(log_p)                                                 # (M, V)
     return loss, (hidden, table, W, chosen, labels, h, gelu, a, p)
 
 
@@ -53,11 +54,13 @@ def neighbours_forward(table, W, b, bias, ids, chosen, labels):
 
 def neighbours_backward(d_loss, cache):
     ids, head = cache
-    d_hidden, d_table, d_W, d_b, d_bias = masked_loss_backward(d_loss, head)
+    d_hidden, d_head, d_W, d_b, d_bias = masked_loss_backward(d_loss, head)
     d_x = np.zeros_like(d_hidden)                                     # (R, T, D)
     d_x[:, 1:] += d_hidden[:, :-1]
     d_x[:, :-1] += d_hidden[:, 1:]
-    np.add.at(d_table, ids, d_x)                                      # (V, D)
+    d_read = np.zeros_like(d_head)                                    # (V, D)
+    np.add.at(d_read, ids, d_x)
+    d_table = d_head + d_read                                         # (V, D)
     return d_table, d_W, d_b, d_bias
 
 
