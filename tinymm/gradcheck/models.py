@@ -65,7 +65,7 @@ QUESTIONS_ABOUT = {"vocabulary_size": 11, "image_size": 9, "channels": (4, 5), "
 
 
 def image_text(model: Any, config: Any, rng: Generator) -> ModuleExample:
-    return module(model(config, rng), rng, images=n(rng, 2, 9, 9, 3), ids=PADDED_IDS, image_index=SHARED, max_entries=4,
+    return module(model(config, rng), rng, images=n(rng, 2, 9, 9, 3), ids=PADDED_IDS, image_index=SHARED, max_entries=2,
                   **(dropout(rng) if config.dropout else {}))
 
 
