@@ -53,8 +53,8 @@ class Recipe(TrainingRecipe):
 
     DATA: ClassVar[tuple[str, ...]] = ("all", "validation")
 
-    training: TrainingSettings = TrainingSettings(steps=1200, learning_rate=4e-3, warmup=100, beta2=0.98, weight_decay=0.05,
-                                                  evaluate_every=300, evaluation_limit=500)
+    training: TrainingSettings = TrainingSettings(steps=1000, learning_rate=4e-3, warmup=100, beta2=0.98, weight_decay=0.05,
+                                                  evaluate_every=250, evaluation_limit=500)
     model: CLIPConfig = CLIPConfig(vocabulary_size=0)    # the tokenizer's size is put in by `prepare`
     data: str = "all"
     emoji: int = 128                  # in a batch, each drawn twice
