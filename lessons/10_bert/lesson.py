@@ -776,7 +776,7 @@ def fine_tune(pre_trained, sentences, labels, seed, steps, rate):
 
 
 sizes = {"topic": (10, 30, 100, 300), "sentiment": (100, 1000)}
-seeds, tuning_steps = (1, 5) if FAST else (3, 80)
+seeds, tuning_steps = (1, 5) if FAST else (3, 60)
 accuracy = {}                                     # (task, model, number of labels) -> share of right answers, for each seed
 for name, task in tasks.items():
     encoded, (test_sentences, test_labels) = encode(task.train.texts), test[name]
