@@ -126,7 +126,8 @@ def visit_inline(self, node) -> None:
     root = formula(node, "inline")
     parts = [node.astext()] if root is None else [ElementTree.tostring(piece, encoding="unicode") for piece in pieces(root)]
     before, after = self.encode(node.get("before", "")), self.encode(node.get("after", ""))
-    parts[0], parts[-1] = before + parts[0], parts[-1] + after
+    parts[0] = before + parts[0]
+    parts[-1] += after                     # often the same part
     inside = "<wbr>".join(f'<span class="whole">{part}</span>' for part in parts)
     self.body.append(self.starttag(node, "span", "", CLASS="math") + inside + "</span>")
     raise nodes.SkipNode

@@ -126,6 +126,18 @@ def test_no_formula_is_left_as_it_was_written(book):
 
 @needs_sphinx
 @pytest.mark.slow
+def test_no_bracket_before_a_formula_is_lost(book):
+    """A formula takes the bracket before it and the full stop behind it on its own line of text."""
+    words = "".join(book["05_recurrence/lesson.html"].words)
+    assert "One entry, for one text (i counts the entries of the word" in words
+    for name, page in book.items():
+        if not name.startswith("source/"):
+            text = "".join(page.text)
+            assert text.count("(") == text.count(")"), name
+
+
+@needs_sphinx
+@pytest.mark.slow
 def test_the_checks_of_the_pages_can_fail(tmp_path):
     (tmp_path / "page.html").write_text('<a href="no.html">a</a><a href="#no">b</a><a href="#yes" id="yes">c</a><img src="no.png">'
                                         '<script src="https://example.org/x.js"></script><code>$5</code> $x$')
