@@ -1,5 +1,10 @@
 """Settings for all tests."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:      # one of several processes: the threads of BLAS, which wait by spinning, would fight
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import settings

@@ -113,7 +113,7 @@ def test_readme_commands_are_commands_of_tinymm():
 
 def test_continuous_integration_uses_the_commands_of_the_readme():
     lines = [line for block in readme_blocks("bash") for line in block.splitlines() if line.startswith("[ -d .venv ]")]
-    assert [line.split(" && ")[-1] for line in lines] == [".venv/bin/tinymm train", ".venv/bin/python -m pytest"]
+    assert [line.split(" && ")[-1] for line in lines] == [".venv/bin/tinymm train", ".venv/bin/python -m pytest -n auto"]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
