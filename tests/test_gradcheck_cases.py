@@ -104,7 +104,8 @@ def test_a_mutated_backward_of_any_pair_fails(pair, name, mutation, rng):
         assert [row.ok for row in report.rows] == [i != wrong for i in range(count)], report
 
 
-@pytest.mark.parametrize("kind, name", [tuple(subject) for subject in SUBJECTS if subject.kind != "pair"])
+@pytest.mark.parametrize("kind, name", [
+    pytest.param(*subject, marks=[pytest.mark.slow] if subject.kind == "model" else []) for subject in SUBJECTS if subject.kind != "pair"])
 def test_a_mutated_gradient_of_any_layer_and_model_fails(kind, name, rng):
     """The gradient of one parameter, drawn at random, is off by a thousandth; without parameters that of the input."""
     module, inputs, _ = next(iter(gradcheck_cases.examples(kind, name).values()))(rng)

@@ -165,6 +165,7 @@ def test_the_two_losses_are_weighed_and_the_gradient_is_that_of_their_sum():
     assert weight.grad[2, 5] == pytest.approx((there[0] - there[1]) / 2e-6, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data, names, losses", [
     ("all", {"questions_exact", "captions_seen_exact", "captions_unseen_exact", "matching_seen_exact", "matching_unseen_exact"},
      {"questions_loss", "captions_loss", "matching_loss"}),
