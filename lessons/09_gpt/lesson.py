@@ -48,6 +48,7 @@ import os
 import re
 import time
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")                   # for matrices as small as here one thread is the fastest
 import numpy as np
 
 from tinymm import gradient_check
