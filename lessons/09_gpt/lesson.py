@@ -8,7 +8,7 @@
 # **You need** the gradient check (chapter 1), cross-entropy (chapter 2), Adam (chapter 3), the scatter-add (chapter 4),
 # masks (chapter 6), heads (chapter 7) and the block (chapter 8).
 #
-# **It takes** about half a minute to run, and less than 300 MB. The texts are *Alice's Adventures in Wonderland* and
+# **It takes** up to a minute to run, and less than 300 MB. The texts are *Alice's Adventures in Wonderland* and
 # quatrains (poems of four lines) of the Tang dynasty.
 #
 # ## The picture

@@ -10,7 +10,7 @@
 # (chapter 4), the yes-or-no loss and the bag of words (chapter 5), masks (chapter 6), rotary positions (chapter 7), the gelu
 # and the block (chapter 8). Chapter 9 is not needed; GPT is only compared with.
 #
-# **It takes** less than a minute to run, and less than 200 MB. The texts are 10,002 sentences of real reviews, of films
+# **It takes** about a minute to run, and less than 200 MB. The texts are 10,002 sentences of real reviews, of films
 # and of products.
 #
 # ## The picture
