@@ -437,7 +437,7 @@ def batch(step, size):
 curves = {}
 for label, scatter in (("np.add.at", embedding_backward), ("d_table[ids] += d", wrong_backward)):
     model, curves[label] = start(32), []
-    for step in range(60 if FAST else 250):
+    for step in range(30 if FAST else 250):
         ids, following = batch(step, 1024)
         loss, cache = bigram_forward(ids, model["table"], model["head"], following)
         d_table, d_head = bigram_backward(1.0, cache, scatter)

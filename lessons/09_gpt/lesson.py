@@ -488,7 +488,7 @@ test_starts = np.arange(0, len(held_out_ids) - T, 4 * T if FAST else T // 2)
 model = new_gpt(V, T)
 print(f"{sum(value.size for value in model.values()):,} weights")
 began = time.perf_counter()
-history = train(model, train_ids, anywhere, T, 120 if FAST else 1100)
+history = train(model, train_ids, anywhere, T, 70 if FAST else 950)
 by_place = losses_by_place(model, held_out_ids, test_starts, T)       # (T,)
 print(f"trained for {time.perf_counter() - began:.0f} s; first loss {history[0]:.2f}, "
       f"last ones {history[-50:].mean():.2f}")
@@ -829,7 +829,7 @@ assert np.log2([30, 5]).round(1).tolist() == [4.9, 2.3] and round(np.log2(30) / 
 
 # %%
 cheat = new_gpt(V, T)
-cheated = train(cheat, train_ids, anywhere, T, 120 if FAST else 250, causal=False)
+cheated = train(cheat, train_ids, anywhere, T, 100 if FAST else 220, causal=False)
 honest = losses_by_place(cheat, held_out_ids, test_starts, T).mean()
 by_cheating = losses_by_place(cheat, held_out_ids, test_starts, T, causal=False)                 # (T,)
 print(f"loss at the end of training: {cheated[-20:].mean():.3f} without the mask, {history[-20:].mean():.3f} with it")
@@ -873,7 +873,7 @@ tang = new_gpt(len(alphabet), verse)
 print(f"{len(poems.train):,} poems, {len(alphabet):,} different characters; "
       f"{sum(value.size for value in tang.values()):,} weights, {tang['table'].size:,} of them in the table, "
       "which a model that is not tied would have twice")
-train(tang, tang_train, np.arange(0, len(tang_train) - verse, verse), verse, 10 if FAST else 320)
+train(tang, tang_train, np.arange(0, len(tang_train) - verse, verse), verse, 5 if FAST else 270)
 poem_starts = np.arange(0, len(tang_held_out) - verse, 8 * verse if FAST else verse)
 tang_place = losses_by_place(tang, tang_held_out, poem_starts, verse)    # (T,)
 ids, labels = windows(tang_held_out, poem_starts, verse)              # (B, T), (B, T)

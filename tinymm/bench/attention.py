@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tinymm import UserError, functional, kernels
 from tinymm.bench.machine import BUSY, PAUSE, OtherWork, set_threads
-from tinymm.kernels.memory import keep_freed_memory
+from tinymm.memory import keep_freed_memory
 
 Array = NDArray[np.floating]
 

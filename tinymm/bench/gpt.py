@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tinymm.bench.machine import set_threads
 from tinymm.errors import UserError
-from tinymm.kernels.memory import keep_freed_memory
+from tinymm.memory import keep_freed_memory
 from tinymm.models.gpt import GPTModel
 from tinymm.training.checkpoints import RunFolder, load_run
 from tinymm.training.gpt import GPTTask, Recipe, guess_next_tokens, prepare

@@ -20,7 +20,7 @@ import numpy as np
 
 from tinymm.bench.machine import BUSY, PAUSE, OtherWork, set_threads
 from tinymm.data.batches import Batch
-from tinymm.kernels.memory import keep_freed_memory
+from tinymm.memory import keep_freed_memory
 from tinymm.models.text_image import TextImageModel
 from tinymm.training.optimizers import clip_by_global_norm
 from tinymm.training.text_image import Recipe, TextImageTask, prepare

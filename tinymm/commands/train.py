@@ -100,7 +100,7 @@ def run_train(options: argparse.Namespace) -> int:
             raise UserError(f"--resume goes on with the settings of {folder}; leave out {words}")
         find_run(folder)
     recipe = None if options.resume else _recipe(name, given)
-    from tinymm.kernels.memory import keep_freed_memory
+    from tinymm.memory import keep_freed_memory
     from tinymm.training.checkpoints import RunFolder, refuse_to_overwrite
     from tinymm.training.jobs import job, train_run
 

@@ -54,8 +54,10 @@ def first_versions(poems: list[str]) -> list[str]:
     table = np.array([list(map(ord, poem)) for poem in poems])                       # (N, places)
     places = table[:, (table != table[0]).any(axis=0)]                               # (N, places)  without punctuation, which all share
     kept: list[int] = []
+    earlier = np.empty_like(places.T, order="C")                                     # (places, N)  the kept poems, as columns
     for row, characters in enumerate(places):
-        same = (places[kept] == characters).sum(axis=1)                              # (len(kept),)
-        if not (same > places.shape[1] / 2).any():
+        same = (earlier[:, :len(kept)] == characters[:, None]).sum(axis=0)           # (len(kept),)
+        if not (same > len(characters) / 2).any():
+            earlier[:, len(kept)] = characters
             kept.append(row)
     return [poems[row] for row in kept]

@@ -148,7 +148,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from tinymm.kernels.memory import keep_freed_memory
+    from tinymm.memory import keep_freed_memory
     from tinymm.plots.bert import draw_label_curve
 
     parser = argparse.ArgumentParser(prog="python -m tinymm.training.label_curve", description=__doc__.split("\n")[0])
