@@ -20,9 +20,11 @@ def masked_loss_forward(hidden, table, W, b, bias, chosen, labels):
     a, gelu = gelu_forward(z)                                         # (M, D)
     logits = a @ table.T + bias                                       # (M, V)
     shifted = logits - logits.max(axis=-1, keepdims=True)             # (M, V)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))   # (M, V)
+    powers = np.exp(shifted)                                          # (M, V)
+    total = powers.sum(axis=-1, keepdims=True)                        # (M, 1)
+    log_p = shifted - np.log(total)                                   # (M, V)
     loss = -log_p[np.arange(len(labels)), labels].mean()              # ()
-    p = np.exp(log_p)                                                 # (M, V)
+    p = powers / total                                                # (M, V)
     return loss, (hidden, table, W, chosen, labels, h, gelu, a, p)
 
 
