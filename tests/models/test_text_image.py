@@ -25,7 +25,7 @@ def batch(rng, model, rows=5, length=4, images=3):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("norm", ["pre", pytest.param("post", marks=pytest.mark.slow)])
 def test_gradient_of_the_whole_model(fusion, norm):
     rng = np.random.default_rng(1)
     model = small(fusion, norm, image_size=5, strides=(2, 1))

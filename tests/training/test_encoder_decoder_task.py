@@ -104,6 +104,7 @@ def encoder_decoder_train(task, run):
     return train(task, task.recipe.training, run, progress=False)
 
 
+@pytest.mark.slow
 def test_the_pictures(tmp_path):
     task, run, _ = train_run("encoder_decoder", tmp_path / "run", TINY, progress=False)
     names = [path.name for path in encoder_decoder.draw(run, task)]

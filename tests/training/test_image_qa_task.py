@@ -63,6 +63,7 @@ def test_one_batch_can_be_overfitted():
     assert values["loss"] < 0.1 and values["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_job(tmp_path, data, capsys):
     task, run, summary = jobs.train_run("image_qa", tmp_path / "run", RECIPE, progress=False)
     model = load_run(run.path)

@@ -30,6 +30,7 @@ def small_data(monkeypatch):
     return data
 
 
+@pytest.mark.slow
 def test_the_job(tmp_path, small_data, capsys):
     task, run, summary = jobs.train_run("multimodal_bert", tmp_path / "run", RECIPE, progress=False)
     assert len(task.validation.images) == 4 and len(task.questions.images) == 36

@@ -43,6 +43,7 @@ def assert_same_run(one, other):
     assert metrics(one) == metrics(other)
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_and_resume_gives_the_same_bits(tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     begun = start(unbroken)
