@@ -166,8 +166,8 @@ FAR_BOTTOM = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.3718110186200
               3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)
 # In float32 a shorter formula does: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964), 7.1.26,
 #     erfc(x) = exp(-x^2) t P(t), t = 1 / (1 + 0.3275911 x), to 1.5e-7, for x >= 0.
-SINGLE = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
-ERF_PIECE = 16384    # numbers worked on at once: the sixty passes over them then stay in the processor's cache
+SINGLE_PRECISION = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+ERF_PIECE = 16384    # numbers worked on at once: the many passes over them then stay in the processor's cache
 
 
 def erf(x: Array) -> Array:
@@ -178,9 +178,9 @@ def erf(x: Array) -> Array:
     flat = x.reshape(-1)                                       # (N,)
     out = np.empty(flat.shape, np.result_type(flat, 0.5))      # (N,)
     working = np.promote_types(out.dtype, np.float32)          #       the polynomials would overflow float16
+    formula = _erf_single if working == np.float32 else _erf_double
     for start in range(0, flat.size, ERF_PIECE):
         piece = slice(start, start + ERF_PIECE)
-        formula = _erf_single if working == np.float32 else _erf_double
         out[piece] = formula(flat[piece].astype(working, copy=False))
     return out.reshape(x.shape)
 
@@ -188,7 +188,7 @@ def erf(x: Array) -> Array:
 def _erf_single(x: Array) -> Array:
     size = np.minimum(np.abs(x), 6)                            # (N,)  erf(6) is 1
     t = 1 / (1 + 0.3275911 * size)                             # (N,)
-    return np.copysign(1 - np.exp(-size * size) * (t * _polynomial(SINGLE, t)), x)    # erf(-x) = -erf(x)
+    return np.copysign(1 - np.exp(-size * size) * (t * _polynomial(SINGLE_PRECISION, t)), x)    # erf(-x) = -erf(x)
 
 
 def _erf_double(x: Array) -> Array:
