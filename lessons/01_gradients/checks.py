@@ -1,5 +1,7 @@
 """What `tinymm check 1` looks at."""
 
+import numpy as np
+
 from tinymm.learning.exercise import Exercise
 
 
@@ -11,12 +13,32 @@ def two_layers(rng):
     return {"x": rng.normal(size=(3, 4)), "weight_1": rng.normal(size=(4, 6)), "weight_2": rng.normal(size=(6, 5))}
 
 
+def with_a_zero(rng):
+    x = rng.normal(size=(3, 4))
+    x[1, 2] = 0
+    return {"x": x}
+
+
+def any_shape(rng):
+    return {"f": sum_of_cubes, "x": rng.normal(size=((2, 3, 2), (2, 3), (4,))[rng.integers(3)]), "h": 0.01}
+
+
 def sum_of_cubes(x):
     return float((x**3 + x).sum())
 
 
-def slope_of_sum_of_cubes(x):
-    return 3 * x**2 + 1
+def slopes(x, h):
+    """The central differences of sum_of_cubes with step h; the true slopes are 3 x^2 + 1."""
+    return 3 * x**2 + 1 + h**2
+
+
+def moved_together(x, h, first):
+    """What is measured if all entries with the same indices before axis `first` are moved at once."""
+    return np.broadcast_to(slopes(x, h).sum(axis=tuple(range(first, x.ndim)), keepdims=True), x.shape).copy()
+
+
+def first_entry_only(x, h):
+    return np.where(np.arange(x.size).reshape(x.shape) == 0, slopes(x, h), 0)
 
 
 FACTS = {
@@ -35,18 +57,32 @@ FACTS = {
 
 EXERCISES = [
     Exercise(
-        1, "numerical_gradient", "measure a gradient", lambda rng: {"f": sum_of_cubes, "x": rng.normal(size=(2, 3))},
+        1, "numerical_gradient", "measure a gradient", any_shape,
         hints=("np.ndindex(x.shape) runs over all indices of an array.", "Move one entry of a copy of x, not of x itself.",
                "step = np.zeros_like(x); step[index] = h; then f(x + step) - f(x - step)."), facts=FACTS,
-        mistakes={"the division is by 2 h: the two points are 2 h apart": lambda f, x: 2 * slope_of_sum_of_cubes(x),
-                  "only one side is measured: f(x + h) - f(x), divided by h": lambda f, x: slope_of_sum_of_cubes(x) + 3e-5 * x},
+        mistakes={"the division is by 2 h: the two points are 2 h apart": lambda f, x, h: 2 * slopes(x, h),
+                  "only one side is measured: f(x + h) - f(x), divided by h": lambda f, x, h: slopes(x, h) + 3 * h * x,
+                  "only one side is measured: f(x) - f(x - h), divided by h": lambda f, x, h: slopes(x, h) - 3 * h * x,
+                  "a / 2 * h divides by 2 and then multiplies by h: write a / (2 * h)": lambda f, x, h: h**2 * slopes(x, h),
+                  "the argument h is not used": lambda f, x, h: slopes(x, 1e-5),
+                  "x + h moves all entries at once: move one at a time, and write its slope to its place":
+                  lambda f, x, h: slopes(x, h).sum(),
+                  "all entries are moved at once; one at a time must be moved": lambda f, x, h: moved_together(x, h, 0),
+                  "x[i] is a whole row: it moves all of its entries at once; np.ndindex(x.shape) runs over single entries":
+                  lambda f, x, h: moved_together(x, h, 1),
+                  "two loops are enough for two axes only; np.ndindex(x.shape) runs over all": lambda f, x, h: moved_together(x, h, 2),
+                  "the entries before are still moved: begin each measurement with a fresh step, or copy of x":
+                  lambda f, x, h: slopes(x, h).cumsum().reshape(x.shape),
+                  "only the first entry is measured: does the `return` stand inside of the loop?":
+                  lambda f, x, h: first_entry_only(x, h)},
         tolerance=1e-7,
     ),
     Exercise(
         2, "linear_forward", "x W + b", linear,
         hints=("@ multiplies the last axis of x with the first of weight; leading axes go along.",
                "The bias (D_out,) broadcasts over all rows by itself."), facts=FACTS,
-        mistakes={"the bias is missing": lambda x, weight, bias: (x @ weight, (x, weight))},
+        mistakes={"the bias is missing": lambda x, weight, bias: (x @ weight, (x, weight)),
+                  "the cache is (x, weight), in this order": lambda x, weight, bias: (x @ weight + bias, (weight, x))},
     ),
     Exercise(
         3, "linear_backward", "the gradients of x, weight and bias", linear, forward="linear_forward",
@@ -57,11 +93,14 @@ EXERCISES = [
         facts=FACTS,
     ),
     Exercise(
-        4, "relu_backward", "through max(x, 0)", lambda rng: {"x": rng.normal(size=(3, 4))}, forward="relu_forward",
+        4, "relu_backward", "through max(x, 0)", with_a_zero, forward="relu_forward",
         differentiable=("x",),
         hints=("The slope of max(x, 0) is 1 where x > 0, and 0 elsewhere.", "d_out * (x > 0)"),
         mistakes={"the condition is on x, the input, not on d_out": lambda d_out, x: d_out * (d_out > 0),
                   "the slope is 1 where x is above 0, not where it is below": lambda d_out, x: d_out * (x < 0),
+                  "at x = 0 the gradient is 0: x > 0, not x >= 0": lambda d_out, x: d_out * (x >= 0),
+                  "this is max(x, 0), the forward": lambda d_out, x: np.maximum(x, 0),
+                  "the slope of max(x, 0) is 1 where x is above 0, not x": lambda d_out, x: d_out * np.maximum(x, 0),
                   "where x is not above 0 the gradient is 0: the slope is missing": lambda d_out, x: d_out,
                   "d_out is not used: the chain rule multiplies the slope by it": lambda d_out, x: (x > 0) * 1.0},
     ),
@@ -71,6 +110,7 @@ EXERCISES = [
         hints=("Undo the forward from its last line to its first.",
                "Each product gives two gradients, as in exercise 3; between them stands exercise 4.",
                "d_active = d_out @ weight_2.T, then d_hidden = d_active * (hidden > 0), then the first layer."),
-        facts=FACTS | {"d_x": "hidden = x W_1, so it is d_hidden W_1^T"},
+        facts=FACTS | {"d_active": FACTS["d_active"] + "; does a later line such as d_active *= ... change it?",
+                       "d_x": "hidden = x W_1, so it is d_hidden W_1^T"},
     ),
 ]

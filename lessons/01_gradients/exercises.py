@@ -15,7 +15,7 @@ def numerical_gradient(f, x, h=1e-5):
         f: takes an array of the shape of x and returns a number.   x: an array of any shape.   h: the step.
 
     Returns:
-        gradient, in the shape of x. x itself must be left as it was.
+        gradient, in the shape of x. x itself must be left as it was, to the last digit: x + h - h is not always x.
     """
     raise NotImplementedError("Lesson 1, exercise 1")
 
@@ -48,7 +48,7 @@ def linear_backward(d_out, cache):
 
 
 def relu_backward(d_out, cache):
-    """The gradient of y = max(x, 0): d_out where x is above 0, else 0.
+    """The gradient of y = max(x, 0): d_out where x is above 0, else 0 (also where x is 0).
 
     Args:
         d_out: (...).   cache: x (...).
@@ -62,7 +62,8 @@ def relu_backward(d_out, cache):
 def two_layers_backward(d_out, cache):
     """The gradients of  hidden = x W_1,  active = max(hidden, 0),  out = active W_2 : the chain rule over three steps.
 
-    F is the width of the hidden layer. Name the steps d_active (N, F), d_weight_2, d_hidden (N, F), d_weight_1, d_x.
+    F is the width of the hidden layer. Name the steps d_active (N, F), d_weight_2, d_hidden (N, F), d_weight_1, d_x, each a new
+    array.
 
     Args:
         d_out: (N, D_out).   cache: (x (N, D_in), weight_1 (D_in, F), hidden (N, F), active (N, F), weight_2 (F, D_out)).

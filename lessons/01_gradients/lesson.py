@@ -21,14 +21,11 @@
 # This is the **central difference**. For $L(w) = w^2$ at $w = 3$ the true slope is $2w = 6$.
 
 # %%
-import os
-
 import numpy as np
 
 from tinymm import gradient_check
 from tinymm.learning.figures import new_figure, show
 
-FAST = os.environ.get("TINYMM_FAST") == "1"
 rng = np.random.default_rng(1)
 
 
@@ -89,7 +86,9 @@ assert abs(slopes[np.float64] - np.e) < 1e-9 and abs(slopes[np.float32] - np.e) 
 # So each piece is a pair of functions here. The **forward** computes the output, and beside it a **cache**: what the way back will need. The
 # **backward** gets the gradient of the output and the cache, and returns the gradients of the inputs and weights.
 #
-# We write `d_y` for $dL/dy$, for whatever $y$: it has the same shape as `y`, since it says for each entry how $L$ reacts.
+# We write `d_y` for $dL/dy$, for whatever $y$, and in formulas $dY$ where it is a matrix: it has the same shape as `y`, since it
+# says for each entry how $L$ reacts. A derivative is written with $\partial$ where $L$ depends on many numbers and only the one
+# named is moved. $W^\top$ is $W$ with rows and columns exchanged, `weight.T`.
 #
 # ## The linear layer, by pencil and paper
 #
@@ -198,7 +197,8 @@ assert error < 1e-8
 
 # %% [markdown]
 # `tinymm.gradient_check` does that for every array of a pair of functions. It is the examiner of this whole project: each
-# backward in `tinymm` passes it, and so will yours. (Kinks, the column with zeros, are explained below.)
+# backward in `tinymm` passes it, and so will yours. A line of its table shows the entry of an array where both differ most: where
+# it is, what the backward says (*analytic*), and what was measured (*numeric*). (Kinks, the column with zeros, are explained below.)
 
 # %%
 report = gradient_check(linear_forward, linear_backward, {"x": x, "weight": weight, "bias": bias}, rng=rng)
@@ -281,6 +281,8 @@ figure, (left, right) = new_figure(8, 3, 1, 2)
 left.plot(inputs[:, 0], targets[:, 0], ".", color="gray")
 left.plot([-1, 1], [bias.item() - weight.item(), bias.item() + weight.item()])
 left.set_title("data, and the line that was found")
+left.set_xlabel("x")
+left.set_ylabel("y")
 right.semilogy(losses)
 right.set_title("loss")
 right.set_xlabel("step")

@@ -36,7 +36,7 @@ def log_softmax(x):
     """log p, computed without computing p first:  x - max x - log sum exp(x - max x).
 
     Args:
-        x: scores (..., V); they may be as large as 1000.
+        x: scores (..., V); they may be as large as 1000, and as far apart.
 
     Returns:
         log_p (..., V), all of it finite.
@@ -45,10 +45,10 @@ def log_softmax(x):
 
 
 def cross_entropy_forward(logits, labels):
-    """The mean over the rows of -log p[label].
+    """The mean over the rows of -log p[label], finite even where p is rounded to 0. (Call your log_softmax.)
 
     Args:
-        logits: (N, V).   labels: integers (N,), 0 to V - 1.
+        logits: (N, V); they may be as large as 1000.   labels: integers (N,), 0 to V - 1.
 
     Returns:
         the loss, a number, and the cache (p (N, V), labels).

@@ -65,9 +65,9 @@ assert abs(np.log(np.finfo(np.float64).max) - 709.8) < 0.05
 #
 # $$ L = -\log p_t $$
 #
-# Sure and right, $p_t = 1$: loss 0. A coin toss, $p_t = 1/2$: loss 0.69. Sure and wrong, $p_t \to 0$: the loss grows without limit. A model that knows
-# nothing says $1/10$ for each digit, and its loss is $\log 10 = 2.30$. Remember that number: it is the first thing to look at when a
-# training begins.
+# with the natural logarithm, as in `np.log`. Sure and right, $p_t = 1$: loss 0. A coin toss, $p_t = 1/2$: loss 0.69. Sure and wrong,
+# $p_t \to 0$: the loss grows without limit. A model that knows nothing says $1/10$ for each digit, and its loss is $\log 10 = 2.30$.
+# Remember that number: it is the first thing to look at when a training begins.
 
 # %%
 figure, axes = new_figure(5, 3)
@@ -91,12 +91,13 @@ assert abs(np.log(10) - 2.3026) < 1e-4 and abs(np.log(2) - 0.69) < 0.005
 # $$ \frac{\partial p_i}{\partial x_j} = \frac{[i = j]\, e^{x_i} Z - e^{x_i} e^{x_j}}{Z^2} = p_i \big( [i = j] - p_j \big) $$
 #
 # This table of $V \times V$ slopes is the **Jacobian** of the softmax. Write $dp_i$ for $\partial L / \partial p_i$, and so
-# on. By the chain rule, $d x_j = \sum_i d p_i \, p_i ([i = j] - p_j)$, so
+# on. By the chain rule, $d x_j = \sum_i d p_i \, p_i ([i = j] - p_j)$. Of the terms with $[i = j]$ only $dp_j\, p_j$ is left, so
 #
 # $$ dx_j = p_j \Big( dp_j - \sum_i p_i\, dp_i \Big) $$
 #
 # Nobody ever builds the Jacobian: the short formula needs $V$ numbers, not $V^2$. Nor does it need the scores: $p$ is all that the cache must hold.
-# For an array `(..., V)` each row is a softmax of its own: the sum is over the last axis, with `keepdims=True`.
+# For an array `(..., V)` each row is a softmax of its own: the sum is over the last axis, with `keepdims=True`, which keeps that
+# axis with size 1, so that every row meets its own sum.
 
 # %%
 p = rng.dirichlet(np.ones(5))                            # (V,)  random numbers above 0 with the sum 1
@@ -119,7 +120,7 @@ assert np.allclose(the_long_way, the_short_formula) and np.allclose(jacobian.sum
 #
 # $$ dx = p - y $$
 #
-# The same directly: $L = -x_t + \log \sum_j e^{x_j}$, whose derivative with respect to $x_j$ is $-y_j + e^{x_j}/Z$.
+# The same directly: $L = -x_t + \log \sum_k e^{x_k}$, whose derivative with respect to $x_j$ is $-y_j + e^{x_j}/Z$.
 #
 # It could not be better: each entry of the gradient lies between $-1$ and $1$ whatever the scores are, it is large where
 # the model is wrong, and 0 where it is sure and right. The division by $p_t$, which may be tiny, has vanished. That is why
@@ -144,8 +145,9 @@ def cross_entropy_backward(d_loss, cache):
     N = len(labels)
     d_logits = p.copy()                                                  # (N, V)  p ...
     d_logits[np.arange(N), labels] -= 1                                  # (N, V)  ... - y
+    d_logits *= d_loss / N                                               # (N, V)  each row's share of the mean
     # STOP: every row of d_logits sums to 0: what is taken from one class goes to the others
-    return d_loss * d_logits / N                                         # (N, V)
+    return d_logits
 
 
 logits, labels = rng.normal(size=(4, 6)), np.array([5, 0, 2, 2])
@@ -170,18 +172,26 @@ assert report.ok
 p = cache[0]                                                             # (N, V)
 d_p = np.zeros_like(p)                                                   # (N, V)
 d_p[np.arange(4), labels] = -1 / p[np.arange(4), labels] / 4             # the loss is the mean of 4 rows
-the_long_way = np.array([(np.diag(row) - np.outer(row, row)).T @ d_row for row, d_row in zip(p, d_p)])
+the_long_way = np.array([(np.diag(row) - np.outer(row, row)).T @ d_row for row, d_row in zip(p, d_p)])     # (N, V)
 print("p - y and the long way differ by", np.abs(the_long_way - d_logits).max())
 assert np.allclose(the_long_way, d_logits)
 
 # %% [markdown]
-# Note F3: the *logarithm* of $p$ is computed without computing $p$ first. If $p$ is tiny, rounding makes it 0, and $\log 0$ is $-\infty$.
-#
+# Note F3: the *logarithm* of $p$ is computed without computing $p$ first. If $p$ is tiny, rounding makes it 0, and $\log 0$ is $-\infty$:
+
+# %%
+shifted = np.array([0.0, -800.0])                                        # (V,)  two scores, the largest subtracted
+with np.errstate(divide="ignore"):
+    of_p = np.log(np.exp(shifted) / np.exp(shifted).sum())               # (V,)
+print("log of p:", of_p, " shifted - log_total:", shifted - np.log(np.exp(shifted).sum()))
+assert of_p[1] == -np.inf and shifted[1] - np.log(np.exp(shifted).sum()) == -800
+
+# %% [markdown]
 # ## Real digits
 #
-# Each image has 64 pixels; a linear layer makes ten scores of them: $64 \cdot 10 = 640$ weights and 10 biases. They are
-# trained by going down the slope, as in chapter 1. The weights are set on the training digits; the test digits, which the
-# model has never seen, say how good it is.
+# Each image has 8 by 8 = 64 pixels, from 0 (white) to 1 (black); a linear layer makes ten scores of them: $64 \cdot 10 = 640$ weights
+# and 10 biases. They are trained by going down the slope, as in chapter 1. The weights are set on the training digits; the test
+# digits, which the model has never seen, say how good it is.
 
 # %%
 digits = load_digits()
@@ -209,7 +219,8 @@ assert (one, other) == (1, 8)
 assert np.isclose(losses[0], np.log(10)) and right > 0.9
 
 # %% [markdown]
-# The columns of the weight are images: where they are red, ink speaks for the digit; where blue, against it.
+# Above, a training digit of each class. Below, the columns of the weight as images: where they are red, ink speaks for the digit;
+# where blue, against it.
 
 # %%
 figure, panels = new_figure(9, 2.2, 2, 10)
@@ -232,7 +243,7 @@ for step in range(20):
     d_logits = cross_entropy_backward(len(labels), cache)                     # (N, 10)
     weight -= 2.0 * (x.T @ d_logits)
     bias -= 2.0 * d_logits.sum(axis=0)
-print("loss, step by step:", np.round(broken[:6], 1))
+print("loss, step by step:", *(f"{loss:.1f}" for loss in broken[:6]))
 assert max(broken) > 100
 
 # %% [markdown]
