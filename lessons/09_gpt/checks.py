@@ -85,6 +85,8 @@ EXERCISES = [
                   (stream[starts[:, None] + np.arange(T)],) * 2,
                   "the labels are one place further, not one place back": lambda stream, starts, T:
                   (stream[starts[:, None] + np.arange(T)], stream[starts[:, None] + np.arange(T) - 1]),
+                  "a window begins at its start, not one token later": lambda stream, starts, T:
+                  _windows(stream, starts + 1, T),
                   "ids and labels are exchanged": lambda stream, starts, T:
                   (stream[starts[:, None] + np.arange(T) + 1], stream[starts[:, None] + np.arange(T)]),
                   "the last label is the token behind the window, not the first one again": lambda stream, starts, T:
@@ -116,7 +118,30 @@ EXERCISES = [
                   "the last part of the cache is the softmax, not its logarithm":
                   lambda ids, labels, table, weight: _log_p_kept(ids, labels, table, weight),
                   "the labels are to be guessed, not the ids": lambda ids, labels, table, weight:
-                  _tied(ids, labels, table, weight, np.mean, ids)},
+                  _tied(ids, labels, table, weight, np.mean, ids),
+                  "the sign is missing: log p is negative, the loss is not": lambda ids, labels, table, weight:
+                  _tied(ids, labels, table, weight, lambda losses: -losses.mean()),
+                  "the scores overflow in np.exp: subtract each row's maximum first": lambda ids, labels, table, weight:
+                  _tied(ids, labels, table, weight, np.mean, softmax=_overflowing),
+                  **{f"the scores overflow in np.exp: subtract the largest of each {what} first":
+                     lambda ids, labels, table, weight, divided=divided:
+                     _tied(ids, labels, table, weight, np.mean, softmax=lambda z: _log_softmax(z, (), divided=divided))
+                     for what, divided in (("place", True), ("row", False))},
+                  "a probability was rounded to 0 before its logarithm: log_p is shifted - log of the sum of exp(shifted)":
+                  lambda ids, labels, table, weight: _tied(ids, labels, table, weight, np.mean, softmax=_rounded),
+                  **{f"each place has a maximum of its own: logits.max(axis=-1, keepdims=True), not that of all {what}":
+                     lambda ids, labels, table, weight, divided=divided:
+                     _tied(ids, labels, table, weight, np.mean, softmax=lambda z: _log_softmax(z, None, divided=divided))
+                     for what, divided in (("places", True), ("rows", False))},
+                  "each place has a sum of its own: .sum(axis=-1, keepdims=True), not that of the whole array":
+                  lambda ids, labels, table, weight:
+                  _tied(ids, labels, table, weight, np.mean, softmax=lambda z: _log_softmax(z, total=None)),
+                  "the softmax is over the V tokens, the last axis, not over the places":
+                  lambda ids, labels, table, weight:
+                  _tied(ids, labels, table, weight, np.mean, softmax=lambda z: _log_softmax(z, 1, 1)),
+                  "log_p[:, :, labels] takes all labels at every place; np.take_along_axis takes one for each place":
+                  lambda ids, labels, table, weight:
+                  _tied(ids, labels, table, weight, np.mean, pick=lambda log_p, labels: log_p[:, :, labels])},
     ),
     Exercise(
         3, "tied_backward", "two gradients for one table", tied, forward="tied_forward", differentiable=("table", "weight"),
@@ -124,15 +149,42 @@ EXERCISES = [
                "d_head and d_hidden come from logits = hidden table^T; (B, T, .) becomes (B T, .) for a weight's gradient.",
                "np.add.at(d_read, ids, d_x), as in chapter 4.", "d_table = d_head + d_read"), facts=FACTS,
         mistakes={"d_table lacks what the output gave: d_logits^T hidden":
-                  lambda d_loss, cache: _one_use(d_loss, cache, head=False),
+                  lambda d_loss, cache: _both_uses(d_loss, cache, head=0),
                   "d_table lacks what the input gave: the scatter-add of d_x":
-                  lambda d_loss, cache: _one_use(d_loss, cache, head=True),
+                  lambda d_loss, cache: _both_uses(d_loss, cache, lookup=0),
                   "d_loss is not used: the chain rule multiplies by it":
                   lambda d_loss, cache: _both_uses(1.0, cache),
                   "ids repeat: d_read[ids] += d_x keeps only the last gradient of a row; np.add.at adds all":
                   lambda d_loss, cache: _both_uses(d_loss, cache, add=_last_only),
                   "the rows that were read are ids, not labels":
                   lambda d_loss, cache: _both_uses(d_loss, cache, read=cache[1]),
+                  "the division by the number of places is missing: the loss is a mean":
+                  lambda d_loss, cache: _both_uses(d_loss * cache[1].size, cache),
+                  "divide by the number of all B T places, not by the number of texts":
+                  lambda d_loss, cache: _both_uses(d_loss * cache[1].shape[1], cache),
+                  "divide by the number of all B T places, not by the length of a text":
+                  lambda d_loss, cache: _both_uses(d_loss * cache[1].shape[0], cache),
+                  "divide by the number of places only; p.size also counts the tokens":
+                  lambda d_loss, cache: _both_uses(d_loss / len(cache[2]), cache),
+                  "it is y - p; it must be p - y": lambda d_loss, cache: _both_uses(-d_loss, cache),
+                  "y is missing: p - y, not p": lambda d_loss, cache: _both_uses(d_loss, cache, y=0),
+                  "that is the gradient of p; through the softmax it becomes p - y":
+                  lambda d_loss, cache: _both_uses(d_loss, cache, start=lambda p, y: -y / p),
+                  "p - y has the softmax in it already: do not go through the softmax again":
+                  lambda d_loss, cache: _both_uses(
+                      d_loss, cache, start=lambda p, y: p * ((p - y) - (p * (p - y)).sum(axis=-1, keepdims=True))),
+                  "back through hidden = x weight goes the transpose: d_x = d_hidden weight^T":
+                  lambda d_loss, cache: _both_uses(d_loss, cache, back=lambda weight: weight),
+                  "x, not hidden, was read from the table: d_read collects d_x, not d_hidden":
+                  lambda d_loss, cache: _both_uses(d_loss, cache, back=lambda weight: np.eye(len(weight))),
+                  "d_weight is x^T d_hidden; yours is its transpose":
+                  lambda d_loss, cache: (_both_uses(d_loss, cache)[0], _both_uses(d_loss, cache)[1].T),
+                  "the two gradients are added, and not divided by 2: each use counts in full":
+                  lambda d_loss, cache: (_both_uses(d_loss, cache)[0] / 2, _both_uses(d_loss, cache)[1]),
+                  "d_read begins with zeros; yours begins with d_head, which then counts twice":
+                  lambda d_loss, cache: _both_uses(d_loss, cache, head=2),
+                  "d_read begins with zeros; yours is another name for d_head, so the sum is taken twice":
+                  lambda d_loss, cache: (2 * _both_uses(d_loss, cache)[0], _both_uses(d_loss, cache)[1]),
                   "d_table comes first, then d_weight": lambda d_loss, cache: _both_uses(d_loss, cache)[::-1]},
     ),
     Exercise(
@@ -151,10 +203,18 @@ EXERCISES = [
                   lambda probabilities: np.exp(-np.log(probabilities).sum() / len(probabilities)),
                   "one mean over all places, not one for each row":
                   lambda probabilities: np.exp(-np.log(probabilities).mean(axis=-1)),
+                  "one mean over all places, not one for each column":
+                  lambda probabilities: np.exp(-np.log(probabilities).mean(axis=0)),
                   "one mean over all places; then the exponential, once":
                   lambda probabilities: np.exp(-np.log(probabilities).mean(axis=-1)).mean(),
                   "the base is that of the logarithm: e with np.log, 2 with np.log2":
-                  lambda probabilities: 2 ** -np.log(probabilities).mean()},
+                  lambda probabilities: 2 ** -np.log(probabilities).mean(),
+                  "e goes with np.log, the natural logarithm; yours has the base 2":
+                  lambda probabilities: np.exp(-np.log2(probabilities).mean()),
+                  "e goes with np.log, the natural logarithm; yours has the base 10":
+                  lambda probabilities: np.exp(-np.log10(probabilities).mean()),
+                  "only the right tokens count, each place alike: no weights p before log p":
+                  lambda probabilities: np.exp(-(probabilities * np.log(probabilities)).sum())},
     ),
     Exercise(
         5, "filter_top", "without the tail", with_a_tail,
@@ -167,12 +227,18 @@ EXERCISES = [
                   lambda p, top_k, top_p: _filter(p, top_k, top_p, reach=1),
                   "the result is in the order of p, not sorted":
                   lambda p, top_k, top_p: -np.sort(-_filter(p, top_k, top_p)),
+                  "keep is in the order of ranked, so it cannot choose from p: kept[order] = np.where(keep, ranked, 0)":
+                  lambda p, top_k, top_p: _first_ones(p, _filter(p, top_k, top_p)),
+                  "top_p is a limit for what all likelier tokens have together, not for a token's own probability":
+                  lambda p, top_k, top_p: _filter(np.where(p >= (top_p or 0), p, 0), top_k, None),
+                  "divide by the sum: a softmax of probabilities gives even those that were cut some probability again":
+                  lambda p, top_k, top_p: softmax(_filter(p, top_k, top_p, total=lambda kept: 1)),
                   "this keeps the unlikeliest tokens": lambda p, top_k, top_p: _filter(p, top_k, top_p, sign=-1),
                   "when the likelier ones have exactly top_p, that is enough: less than, not at most":
                   lambda p, top_k, top_p: _filter(p, top_k, top_p and top_p + 1e-9),
-                  "with both limits a token must pass both; top_k is not used here":
+                  "with both limits a token must pass both; top_k changes nothing here (is there an `or` for an `and`?)":
                   lambda p, top_k, top_p: _filter(p, top_k if top_p is None else None, top_p),
-                  "with both limits a token must pass both; top_p is not used here":
+                  "with both limits a token must pass both; top_p changes nothing here (is there an `or` for an `and`?)":
                   lambda p, top_k, top_p: _filter(p, top_k, top_p if top_k is None else None),
                   "the sums for top_p are those of p as it is given, not of what top_k has left":
                   lambda p, top_k, top_p: _filter(_filter(p, top_k, None), None, top_p),
@@ -194,6 +260,12 @@ EXERCISES = [
                   "the division is by sqrt(d), where d is the length of a query, not the number of keys":
                   lambda q, k, v, keys, values:
                   _step(q * np.sqrt(q.shape[-1] / (keys.shape[-2] + 1)), k, v, keys, values),
+                  "divide by sqrt(d), do not multiply by it":
+                  lambda q, k, v, keys, values: _step(q * q.shape[-1], k, v, keys, values),
+                  "the weights mix the values, not the keys": lambda q, k, v, keys, values:
+                  (_step(q, k, k, keys, keys)[0], *_step(q, k, v, keys, values)[1:]),
+                  "the keys and values that are returned have the new place too, as their last":
+                  lambda q, k, v, keys, values: (_step(q, k, v, keys, values)[0], keys, values),
                   "a causal mask of one row leaves only the first place; here everything is past, and no mask is needed":
                   lambda q, k, v, keys, values: (values[:, :, :1] + 0, *_step(q, k, v, keys, values)[1:]),
                   "the softmax is over the last axis, the places that are looked at; over axis -2 there is one number only":
@@ -209,14 +281,35 @@ def _windows(stream, starts, T):
     return stream[starts[:, None] + np.arange(T)], stream[starts[:, None] + np.arange(T) + 1]
 
 
-def _tied(ids, labels, table, weight, reduce, guessed=None):
+def _log_softmax(logits, largest=-1, total=-1, divided=False):
+    """log p and p. The maximum and the sum are over one axis each, None is all axes, and largest=() subtracts nothing."""
+    shifted = logits if largest == () else logits - logits.max(axis=largest, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=total, keepdims=True)
+    log_p = shifted - np.log(sums)
+    return log_p, exps / sums if divided else np.exp(log_p)
+
+
+def _overflowing(logits):
+    exps = np.exp(logits)
+    p = exps / exps.sum(axis=-1, keepdims=True)
+    return np.log(p), p
+
+
+def _rounded(logits):
+    p = softmax(logits)
+    return np.log(p), p
+
+
+def _one_label(log_p, labels):
+    return np.take_along_axis(log_p, labels[..., None], axis=-1)
+
+
+def _tied(ids, labels, table, weight, reduce, guessed=None, softmax=_log_softmax, pick=_one_label):
     x = table[ids]
     hidden = x @ weight
-    logits = hidden @ table.T
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    losses = -np.take_along_axis(log_p, (labels if guessed is None else guessed)[..., None], axis=-1)
-    return reduce(losses), (ids, labels, table, weight, x, hidden, np.exp(log_p))
+    log_p, p = softmax(hidden @ table.T)
+    return reduce(-pick(log_p, labels if guessed is None else guessed)), (ids, labels, table, weight, x, hidden, p)
 
 
 def _transposed(ids, labels, table, weight):
@@ -231,33 +324,24 @@ def _all_tokens(ids, labels, table, weight):
 
 def _log_p_kept(ids, labels, table, weight):
     loss, (*rest, hidden, _) = _tied(ids, labels, table, weight, np.mean)
-    logits = hidden @ table.T
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return loss, (*rest, hidden, shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    return loss, (*rest, hidden, _log_softmax(hidden @ table.T)[0])
 
 
 def _last_only(d_read, ids, d_x):
     d_read[ids] += d_x
 
 
-def _both_uses(d_loss, cache, add=np.add.at, read=None):
-    ids, labels, table, weight, x, hidden, p = cache
-    d_head, d_weight = _one_use(d_loss, cache, head=True)
-    d_logits = d_loss * (p - (np.arange(len(table)) == labels[..., None])) / labels.size
-    d_read = np.zeros(table.shape)
-    add(d_read, ids if read is None else read, d_logits @ table @ weight.T)
-    return d_head + d_read, d_weight
-
-
-def _one_use(d_loss, cache, head):
+def _both_uses(d_loss, cache, add=np.add.at, read=None, y=1, start=lambda p, y: p - y, back=lambda weight: weight.T,
+               head=1, lookup=1):
+    """tied_backward, with one of these pieces changed."""
     ids, labels, table, weight, x, hidden, p = cache
     V, D = table.shape
-    d_logits = (d_loss * (p - (np.arange(V) == labels[..., None])) / labels.size)
+    d_logits = d_loss * start(p, y * (np.arange(V) == labels[..., None])) / labels.size
     d_hidden = d_logits @ table
     d_read = np.zeros((V, D))
-    np.add.at(d_read, ids, d_hidden @ weight.T)
+    add(d_read, ids if read is None else read, d_hidden @ back(weight))
     d_head = d_logits.reshape(-1, V).T @ hidden.reshape(-1, D)
-    return d_head if head else d_read, x.reshape(-1, D).T @ d_hidden.reshape(-1, D)
+    return head * d_head + lookup * d_read, x.reshape(-1, D).T @ d_hidden.reshape(-1, D)
 
 
 def _filter(p, top_k, top_p, total=np.sum, reach=0, sign=1):
@@ -269,6 +353,11 @@ def _filter(p, top_k, top_p, total=np.sum, reach=0, sign=1):
     kept = np.zeros(len(p))
     kept[order] = np.where(keep, ranked, 0)
     return kept / total(kept)
+
+
+def _first_ones(p, right):
+    kept = np.where(np.arange(len(p)) < np.count_nonzero(right), p, 0)
+    return kept / kept.sum()
 
 
 def _attend(q, keys, values):

@@ -308,7 +308,7 @@ for forget in ("the output's", "the input's"):
 # | piece | from chapter | equation |
 # |---|---|---|
 # | embedding | 4 | $x = E[\mathrm{ids}]$ |
-# | learned positions | 7 | $x \leftarrow x + P$ |
+# | learned positions $P$, a vector for each place | 7 | $x \leftarrow x + P$ |
 # | blocks, pre-norm, causal | 6, 7, 8 | $x \leftarrow x + \mathrm{Attention}(\mathrm{norm}(x))$, $\; x \leftarrow x + \mathrm{gelu}(\mathrm{norm}(x)\, W_1)\, W_2$ |
 # | one more norm | 8 | $h = \mathrm{norm}(x)$ |
 # | head | here | $z = h E^\top$ |
@@ -386,7 +386,7 @@ def gpt_backward(d_hidden, cache):
     for i in reversed(range(len(blocks))):
         d_x, d_block = block_backward(d_x, blocks[i])                 # (B, T, D)  undoes F3
         d |= {f"{i}.{name}": value for name, value in d_block.items()}
-    d["places"] = np.zeros((room, d_x.shape[-1]), d_x.dtype)          # (T_max, D) undoes F2
+    d["places"] = np.zeros((room, d_x.shape[-1]), d_x.dtype)          # (room, D)  undoes F2
     d["places"][:d_x.shape[1]] = d_x.sum(axis=0)                      # each place served all texts of the batch
     d["table"] = embedding_backward(d_x, lookup)                      # (V, D)     undoes F1
     return d
@@ -431,12 +431,19 @@ def new_gpt(V, T, D=64, n_blocks=2, seed=9):
 # %%
 tiny = new_gpt(7, 5, D=8)
 tiny_ids, tiny_labels = rng.integers(7, size=(2, 2, 4))               # (B, T) = (2, 4) each
-report = gradient_check(
-    lambda ids, labels, **w: loss_forward(w, ids, labels, n_heads=2),
-    lambda d_loss, cache: tuple(loss_backward(d_loss, cache)[name] for name in tiny),
-    {"ids": tiny_ids, "labels": tiny_labels}
-    | {name: value + 0.3 * rng.normal(size=value.shape) for name, value in tiny.items()},
-    rng=rng, max_entries=8)
+
+
+def whole_forward(ids, labels, **w):
+    return loss_forward(w, ids, labels, n_heads=2)
+
+
+def whole_backward(d_loss, cache):
+    d = loss_backward(d_loss, cache)
+    return tuple(d[name] for name in tiny)
+
+
+weights = {name: value + 0.3 * rng.normal(size=value.shape) for name, value in tiny.items()}
+report = gradient_check(whole_forward, whole_backward, {"ids": tiny_ids, "labels": tiny_labels} | weights, rng=rng, max_entries=8)
 print(report)
 assert report.ok
 
@@ -534,7 +541,7 @@ if not FAST:
 #
 # Does a higher temperature always make the choice more open? The **entropy** $H = -\sum_v p_v \log p_v$ measures that
 # (it is the logarithm of the number of tokens, if all are equally likely). With $\beta = 1/\tau$ and the number
-# $Z = \sum_u e^{\beta z_u}$ (here $Z$ is no matrix) we have $\log p_v = \beta z_v - \log Z$. Write
+# $Z = \sum_u e^{\beta z_u}$ (here $H$ and $Z$ are no matrices) we have $\log p_v = \beta z_v - \log Z$. Write
 # $\langle z \rangle = \sum_v p_v z_v$ for the mean score. Line by line:
 #
 # $$ H = -\sum_v p_v (\beta z_v - \log Z) = \log Z - \beta \langle z \rangle \qquad \text{(the } p_v \text{ sum to 1)} $$
@@ -608,9 +615,9 @@ assert np.allclose(filter_top(example, top_p=0.8) * 7, [0, 4, 1, 2, 0]) and roun
 # %% [markdown]
 # **To draw** from a distribution, lay the probabilities side by side from 0 to 1. The tokens are numbered from 0, and token
 # $v$ gets the piece from $c_{v-1}$ to $c_v$, where $c_v = p_0 + \dots + p_v$ and $c_{-1} = 0$. Then throw one random number
-# $u$, even between 0 and 1, and see on which piece it falls. It falls on piece $v$ with the probability
-# $c_v - c_{v-1} = p_v$, as it should. Then $c_0, \dots, c_{v-1}$ are at most $u$ and all later sums above it: the number of
-# sums that are at most $u$ is $v$.
+# $u$, anywhere between 0 and 1 with equal chance, and see on which piece it falls. It falls on piece $v$ with the probability
+# $c_v - c_{v-1} = p_v$, as it should. If it does, $c_0, \dots, c_{v-1}$ are at most $u$ and all later sums above it: the number
+# of sums that are at most $u$ is $v$.
 
 # %%
 def draw(p, rng):
@@ -729,8 +736,8 @@ assert FAST or share[0.5, None] > share[1.0, 0.8] > share[1.0, None] > share[2.0
 # $$ K \leftarrow \begin{pmatrix} K \\ k_t \end{pmatrix}, \qquad V \leftarrow \begin{pmatrix} V \\ v_t \end{pmatrix}, \qquad
 # \mathrm{out}_t = \mathrm{softmax}\!\left( \frac{q_t K^\top}{\sqrt d} \right) V $$
 #
-# $q_t, k_t, v_t$ are rows, $K$ and $V$ are matrices with a row for each place, and $d$ is the width of a head (the letter
-# K in the shapes). No mask is needed: everything in the cache is past, or $t$ itself.
+# $q_t, k_t, v_t$ are rows, $K$ and $V$ are matrices with a row for each place (in the shapes V is still the number of tokens),
+# and $d$ is the width of a head (the letter K in the shapes). No mask is needed: everything in the cache is past, or $t$ itself.
 
 # %%
 def attention_step(q, k, v, keys, values):
@@ -832,7 +839,9 @@ cheat = new_gpt(V, T)
 cheated = train(cheat, train_ids, anywhere, T, 100 if FAST else 220, causal=False)
 honest = losses_by_place(cheat, held_out_ids, test_starts, T).mean()
 by_cheating = losses_by_place(cheat, held_out_ids, test_starts, T, causal=False)                 # (T,)
-print(f"loss at the end of training: {cheated[-20:].mean():.3f} without the mask, {history[-20:].mean():.3f} with it")
+beside = history[:len(cheated)]                                       # (steps,)  with the mask, as many steps
+print(f"training loss in the last 20 of {len(cheated)} steps: {cheated[-20:].mean():.3f} without the mask; with it after "
+      f"{len(beside)} steps {beside[-20:].mean():.3f}")
 print(f"on the end of the book: {by_cheating[-1]:.2f} at the last place, {by_cheating[:-1].mean():.3f} at the others")
 print(f"the same weights, when the future is hidden: {honest:.2f}; who knows nothing has {np.log(V):.2f}")
 texts = [as_text(row) for row in write(cheat, prompt, T, rows=6, causal=False)]
@@ -840,14 +849,14 @@ print("it writes:")
 for text in texts[:3]:
     print("   ", text)
 figure, axes = new_figure(6, 3.2)
-axes.plot(history[:len(cheated)], label="with the mask")
+axes.plot(beside, label="with the mask")
 axes.plot(cheated, label="without it")
 axes.set_xlabel("step")
 axes.set_ylabel("training loss")
 axes.set_ylim(0, None)
 axes.legend(frameon=False)
 show(figure, "09_no_mask")
-assert honest > counted["unigrams"] and cheated[-20:].mean() < (history[-20:].mean() if FAST else 0.2)
+assert honest > counted["unigrams"] and cheated[-20:].mean() < (beside[-20:].mean() if FAST else 0.2)
 assert by_cheating[-1] > 2 and (FAST or by_cheating[:-1].mean() < 0.05)
 
 # %% [markdown]
@@ -855,7 +864,8 @@ assert by_cheating[-1] > 2 and (FAST or by_cheating[:-1].mean() < 0.05)
 # that place $t + 1$ reads, so the model learned to look one place to the right. At the end of a text, where it has to
 # write, there is nothing to the right. (What is left of the loss comes from the last place of the windows, the only one
 # that sees no answer.) **A loss that is too good is a leak**, nearly always. (Without the mask there could be no cache
-# either: each new token would change the keys and values of all places before it.)
+# either: each new token would change the vectors of all places before it, and with them their keys and values in every block
+# but the first.)
 #
 # ## The same program in Chinese
 #

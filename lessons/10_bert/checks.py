@@ -9,13 +9,14 @@ N_SPECIAL, MASK, V = 3, 2, 11
 
 
 def texts(rng):
-    """Places of every kind: special tokens with a small draw, and chosen words of all three fates."""
+    """Places of every kind: special tokens with a small draw, chosen words of all three fates, and each limit itself."""
     ids = rng.integers(N_SPECIAL, V, size=(3, 8))
     ids[:, 0], ids[1, 5:], ids[2, 3] = 1, 0, N_SPECIAL
     draw, fate = rng.random((3, 8)), rng.random((3, 8))
     draw[:, 0], draw[1, 6], draw[2, 1:5] = 0.01, 0.02, 0.1
     draw[1, 1:4], fate[1, 1:4] = 0.9, [0.3, 0.84, 0.95]      # words that are not chosen, with each fate
-    fate[2, 1:5] = [0.3, 0.83, 0.87, 0.95]
+    fate[2, 1:5] = [0.3, 0.8, 0.87, 0.93]
+    draw[0, 1:4], fate[0, 2:4] = [0.4, 0.2, 0.3], [0.83, 0.9]                # the first of these three is not chosen
     other = N_SPECIAL + (ids + 2) % (V - N_SPECIAL)
     return {"ids": ids, "draw": draw, "fate": fate, "other": other, "share": 0.4, "mask_id": MASK, "n_special": N_SPECIAL}
 
@@ -27,10 +28,11 @@ def head(rng):
 
 
 def sure_head(rng):
-    """Large logits, and one right word so unlikely that its probability is rounded to 0."""
+    """Large logits, of another size at each place, and one right word so unlikely that its probability is rounded to 0."""
     inputs = head(rng)
     inputs["bias"] += 1000
     inputs["bias"][inputs["labels"][0]] -= 1500
+    inputs["hidden"][tuple(np.argwhere(inputs["chosen"])[1])] *= 2000        # its logits are far from those of the others
     return inputs
 
 
@@ -72,7 +74,6 @@ FACTS = {
     "shares": "1 / n at real tokens, 0 at padding: each row sums to 1",
     "out": "the sum over the places T of share times vector",
     "d_x": "to each token its share of d_out",
-    "d_head": "the table's part as the output, what masked_loss_backward gives",
     "d_read": "the table's part as the input: to row v the sum of d_x over all places where v was read",
 }
 
@@ -81,12 +82,12 @@ FACTS = {
 
 
 def _mask(choose=lambda ids, draw, share, n_special: (ids >= n_special) & (draw < share), low=0.8, high=0.9,
-          masks=lambda chosen: chosen, others=lambda chosen: chosen, kept_mask=True, swapped=False,
+          masks=lambda chosen: chosen, others=lambda chosen: chosen, kept_mask=True, swapped=False, hole=False,
           labels=lambda ids, read, chosen, mask_id: ids[chosen], result=lambda read, chosen, labels: (read, chosen, labels)):
     """mask_words, with one of these pieces changed."""
     def wrong(ids, draw, fate, other, share, mask_id, n_special):
         chosen = choose(ids, draw, share, n_special)
-        middle = fate >= high if swapped else (fate >= low) & (fate < high)
+        middle = fate >= high if swapped else (fate > low if hole else fate >= low) & (fate < high)
         read = np.where(masks(chosen) & (fate < low), mask_id, ids)
         read = np.where(others(chosen) & middle, other, read if kept_mask else ids)
         return result(read, chosen, labels(ids, read, chosen, mask_id))
@@ -108,6 +109,16 @@ def _overflowing(logits):
     exps = np.exp(logits)
     p = exps / exps.sum(axis=-1, keepdims=True)
     return np.log(p), p
+
+
+def _shifted_by(largest, divided):
+    """A softmax that is shifted by something else; p is divided by its sum, or made from log p."""
+    def softmax(logits):
+        powers = np.exp(logits - largest(logits))
+        total = powers.sum(axis=-1, keepdims=True)
+        log_p = logits - largest(logits) - np.log(total)
+        return log_p, powers / total if divided else np.exp(log_p)
+    return softmax
 
 
 def _head(take=lambda hidden, chosen: hidden[chosen], linear=lambda h, W, b: h @ W + b, bend=gelu_forward,
@@ -220,6 +231,11 @@ EXERCISES = [
                 lambda ids, draw, share, n: (ids > n) & (draw < share)),
             "a place is chosen where its draw is below share, not above": _mask(
                 lambda ids, draw, share, n: (ids >= n) & (draw >= share)),
+            "a place is chosen where its draw is below share: a draw of exactly share is not": _mask(
+                lambda ids, draw, share, n: (ids >= n) & (draw <= share)),
+            "a fate of exactly 0.8 is not below 0.8: there a word by chance is read": _mask(low=np.nextafter(0.8, 1)),
+            "a fate of exactly 0.9 is not below 0.9: there the word itself is read": _mask(high=np.nextafter(0.9, 1)),
+            "a fate of exactly 0.8 belongs to one of the three cases, the word by chance: fate >= 0.8": _mask(hole=True),
             "all words are chosen: the draw is not used": _mask(lambda ids, draw, share, n: ids >= n),
             "a tenth of the chosen words stays as it is: where fate is 0.9 or more": _mask(high=2.0),
             "every chosen place becomes the mask: the fate, a number of its own beside draw, is not used": _mask(low=2.0),
@@ -231,6 +247,10 @@ EXERCISES = [
                 kept_mask=False),
             "the labels are what stood there, not what is read there": _mask(
                 labels=lambda ids, read, chosen, mask_id: read[chosen]),
+            "the labels are the ids that stood there, not the numbers of their places: ids[chosen]": _mask(
+                labels=lambda ids, read, chosen, mask_id: np.flatnonzero(chosen)),
+            "the labels are the ids that stood there, not rows and columns of their places: ids[chosen]": _mask(
+                labels=lambda ids, read, chosen, mask_id: np.argwhere(chosen)),
             "all chosen places have a label, not only those under the mask": _mask(
                 labels=lambda ids, read, chosen, mask_id: ids[read == mask_id]),
             "all chosen places have a label, also those where the word itself is read": _mask(
@@ -268,7 +288,14 @@ EXERCISES = [
                 loss=lambda log_p, labels, chosen: -log_p[:, labels].mean()),
             "a probability was rounded to 0 before its logarithm: make log p from the logits, as in chapter 2": _head(
                 softmax=lambda logits: (np.log(_softmax(logits)[1]), _softmax(logits)[1])),
+            **{f"{small} inside the logarithm only hides that a probability was rounded to 0: make log p from the logits": _head(
+                softmax=lambda logits, small=small: (np.log(_softmax(logits)[1] + small), _softmax(logits)[1]))
+               for small in (1e-12, 1e-10, 1e-9, 1e-8)},
+            **{f"each place has a largest logit of its own: logits.max(axis=-1, keepdims=True), not that of all {what}": _head(
+                softmax=_shifted_by(np.max, divided)) for what, divided in (("places", True), ("rows", False))},
             "the logits overflow in np.exp: subtract each row's largest first": _head(softmax=_overflowing),
+            **{f"the logits overflow in np.exp: subtract the largest of each {what} first": _head(
+                softmax=_shifted_by(lambda logits: 0, divided)) for what, divided in (("place", True), ("row", False))},
             "the softmax is over the words of a place, the last axis": _head(
                 softmax=lambda logits: _softmax(logits, axis=0)),
             "the gelu is missing": _head(bend=lambda z: (z, gelu_forward(z)[1])),
@@ -335,7 +362,8 @@ EXERCISES = [
                "d_x[:, 1:] += d_hidden[:, :-1], and d_x[:, :-1] += d_hidden[:, 1:].",
                "The table's part as the input is a scatter-add into zeros: np.add.at(d_read, ids, d_x).",
                "d_table = d_head + d_read"),
-        facts=FACTS | {"d_hidden": "what your masked_loss_backward gives: is exercise 3 right?",
+        facts=FACTS | {"d_hidden": "what your masked_loss_backward gives, unchanged (d_x is a new array): is exercise 3 right?",
+                       "d_head": "what your masked_loss_backward gives, unchanged (d_read is a new array): is exercise 3 right?",
                        "d_W": "what your masked_loss_backward gives: is exercise 3 right?",
                        "d_b": "what your masked_loss_backward gives: is exercise 3 right?",
                        "d_bias": "what your masked_loss_backward gives: is exercise 3 right?",
@@ -344,6 +372,10 @@ EXERCISES = [
         mistakes={
             "the table's part as the input is missing": _neighbours(read=0),
             "the table's part as the output is missing": _neighbours(said=0),
+            "d_read begins with zeros; yours begins with d_head, which then counts twice": _neighbours(said=2),
+            "d_read begins with zeros; yours is another name for d_head, so the sum is taken twice": _neighbours(said=2, read=2),
+            "both parts are added, and not divided by 2: each use counts in full": _neighbours(said=0.5, read=0.5),
+            "x_t went into both neighbours with the factor 1, not one half": _neighbours(_to_neighbours(left=0.5, right=0.5)),
             "words repeat: np.add.at, not d_read[ids] += d_x, which keeps only the last of a row": _neighbours(
                 add=_last_only),
             "each place went to both of its neighbours; what comes from the one before it is missing": _neighbours(

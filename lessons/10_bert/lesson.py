@@ -586,7 +586,7 @@ assert FAST or copier_losses[-1] < 0.5 * losses[len(copier_losses)] and copier_l
 assert FAST or copier_looks[-1, 1] > copier_looks[4, 1] > copier_looks[0, 1]
 
 # %% [markdown]
-# Its training loss falls at once, and fast: it learns to say each word that it reads. Asked about a real gap it is worse
+# Its training loss falls fast: it learns to say each word that it reads. Asked about a real gap it is worse
 # than the baseline, which reads nothing, and gets worse the longer it learns. **The hiding is the lesson**; without it there
 # is nothing to learn.
 #
