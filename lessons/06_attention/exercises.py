@@ -36,6 +36,8 @@ def attention_scores(q, k, allowed=None):
 def attention_forward(q, k, v, allowed=None):
     """Attention(q, k, v) = softmax(q k^T / sqrt(d)) v.
 
+    Large scores must not overflow: subtract the largest of each row first (`highest`), as in chapter 2.
+
     Args:
         q: queries (..., T, d).   k: keys (..., S, d).   v: values (..., S, V).   allowed: as in `attention_scores`.
 

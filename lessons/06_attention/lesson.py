@@ -23,11 +23,9 @@
 # Their softmax, row by row, are the **weights**: how much of each value is taken.
 #
 # In the shapes behind the code, `T` is the number of queries, `S` the number of keys and values, `d` the width of a query
-# or key, and `V` the width of a value.
+# or key, and `V` the width of a value (only there; in the formulas $V$ is the array of the values).
 
 # %%
-import os
-
 import numpy as np
 
 from tinymm import gradient_check
@@ -35,7 +33,6 @@ from tinymm.functional import attention_backward as library_backward
 from tinymm.functional import attention_forward as library_forward
 from tinymm.learning.figures import new_figure, show
 
-FAST = os.environ.get("TINYMM_FAST") == "1"
 rng = np.random.default_rng(6)
 
 # %% [markdown]
@@ -69,7 +66,7 @@ assert np.allclose(weights, [[np.e / (np.e + 1), 1 / (np.e + 1)]])
 #
 # Sometimes a query must not see some keys: padding behind a short sentence, or, in a language model, the words that are
 # still to come. A **mask** says where looking is allowed: True or False for each query and key, or an array that broadcasts
-# to $(T, S)$. A forbidden score becomes $-\infty$, and its weight $e^{-\infty} = 0$.
+# to the scores $(\dots, T, S)$. A forbidden score becomes $-\infty$, and its weight $e^{-\infty} = 0$.
 
 # %%
 def attention_forward(q, k, v, allowed=None):
@@ -96,8 +93,7 @@ assert np.allclose(out, expected)
 #
 # Let the entries of $q$ and $k$ be independent, with mean 0 and variance 1. A product $q_i k_i$ has variance 1, and a sum of $d$
 # of them has variance $d$. So without the division the scores grow with $\sqrt d$, and the softmax of large scores is nearly a
-# maximum: one weight is 1, and all others 0. Then almost no gradient gets through, as we shall see in the backward: every
-# term there has a factor of a weight.
+# maximum: one weight is 1, and all others 0. Then almost no gradient reaches the scores, as we shall see in the backward.
 #
 # **Break it:** leave the division out, and look at the largest weight of each row.
 
@@ -145,9 +141,10 @@ assert largest["without it"][-1] > 0.8 and np.ptp(largest["with the division"]) 
 #
 # $$ ds_j = \frac{e_j}{Z}\, dp_j - \frac{e_j}{Z} \sum_i dp_i \frac{e_i}{Z} = p_j \Big( dp_j - \sum_i p_i\, dp_i \Big) $$
 #
-# That is the short formula: subtract from each $dp_j$ the weighted mean of the row, and multiply by $p_j$. Two things follow.
-# The $ds$ of a row **sum to 0**, since adding a constant to all scores changes nothing. And where $p_j = 0$, at a masked
-# place, $ds_j = 0$: F2 needs no line of its own.
+# That is the short formula: subtract from each $dp_j$ the weighted mean of the row, and multiply by $p_j$. Three things follow.
+# The $ds$ of a row **sum to 0**, since adding a constant to all scores changes nothing. Where $p_j = 0$, at a masked
+# place, $ds_j = 0$: F2 needs no line of its own. And where one weight is nearly 1, all $ds$ of the row are nearly 0: the other
+# weights are nearly 0, and the weighted mean is nearly the $dp_j$ of the one. That is the harm of leaving out the $\sqrt d$.
 #
 # **F1**, with $A$ for the array of the scores: $A = Q K^\top / \sqrt d$, is again a product:
 #
@@ -170,7 +167,7 @@ def attention_backward(d_out, cache):
     return d_q, d_k, d_v
 
 # %% [markdown]
-# The long way and the short formula agree:
+# The long way and the short formula agree. And with scores 100 times as large less than a tenth of the gradient reaches them:
 
 # %%
 d_out = rng.normal(size=out.shape)
@@ -182,10 +179,15 @@ d_Z = -(d_weights * exps / Z**2).sum(axis=-1, keepdims=True)      # (B, T, 1)
 d_exps = d_weights / Z + d_Z                                      # (B, T, S)
 the_long_way = d_exps * exps                                      # (B, T, S)
 weights = exps / Z                                                # (B, T, S)
-the_short_formula = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
+the_short_formula = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))        # (B, T, S)
 print("largest difference:", np.abs(the_long_way - the_short_formula).max())
 assert np.allclose(the_long_way, the_short_formula)
 assert np.allclose(the_short_formula.sum(axis=-1), 0)
+sharp = exps**100 / (exps**100).sum(axis=-1, keepdims=True)       # (B, T, S)  the softmax of 100 scores
+d_sharp = sharp * (d_weights - (sharp * d_weights).sum(axis=-1, keepdims=True))     # (B, T, S)
+sizes = [np.abs(gradient).mean() for gradient in (the_short_formula, d_sharp)]
+print(f"mean size of d_scores: {sizes[0]:.3f}, with the large scores {sizes[1]:.0e}")
+assert sizes[1] < 0.1 * sizes[0]
 
 # %% [markdown]
 # ## The gradient check
@@ -210,8 +212,11 @@ for mine, theirs in zip(attention_backward(d_out, cache), library_backward(d_out
 #
 # A **causal** mask lets query $t$ see the keys up to $t$, itself included: a language model must not read the word that it
 # shall guess. A **padding** mask hides the places behind the end of a short text. Where both hold, they are joined with
-# `&`. Every query must see at least one key: if all its scores are $-\infty$, the row has no largest finite score, and
-# $-\infty - (-\infty)$ is NaN, "not a number".
+# `&`. If each of $B$ texts has its own padding, its mask has the shape $(B, 1, S)$: the same for all queries of a text.
+# Every query must see at least one key: if all its scores are $-\infty$, the row has no largest finite score, and
+# $-\infty - (-\infty)$ is NaN, "not a number". (The library's attention takes care of that, and gives such a row zeros.)
+#
+# In the pictures a row belongs to a query; the darker, the larger the weight.
 
 # %%
 length = 6
@@ -230,7 +235,7 @@ assert np.allclose(np.triu(w, 1), 0) and np.allclose(w[:, 4:], 0)
 print("row 2 of the last mask:", (causal & padding)[2].astype(int))
 with np.errstate(invalid="ignore"):
     blind, _ = attention_forward(x, x, x, np.zeros((length, length), bool))
-assert np.isnan(blind).all()
+assert np.isnan(blind).all() and not library_forward(x, x, x, np.zeros((length, length), bool))[0].any()
 
 # %% [markdown]
 # **Break it:** does the causal mask really keep the future out? Change the last token, and see whether an earlier output moves.

@@ -1,6 +1,6 @@
 """Chapter 7, heads and positions: the exercises. Fill in the functions, and run `tinymm check 7`.
 
-Attention itself is given: `attention_forward(q, k, v)` and `attention_backward(d_out, cache)` are those of chapter 6.
+Attention itself is given: `attention_forward(q, k, v)` and `attention_backward(d_out, cache)` compute what those of chapter 6 do.
 """
 
 import numpy as np
@@ -34,8 +34,8 @@ def multi_head_forward(x, W_q, W_k, W_v, W_o, n_heads):
         x: (B, T, D).   W_q, W_k, W_v, W_o: (D, D).   n_heads: H, a divisor of D.
 
     Returns:
-        out (B, T, D), and the cache (x, W_q, W_k, W_v, W_o, n_heads, attention, merged), where attention is the cache of
-        `attention_forward`.
+        out (B, T, D), and the cache (x, W_q, W_k, W_v, W_o, n_heads, attention, merged), where attention is the cache that
+        the given `attention_forward` returns, as it is.
     """
     raise NotImplementedError("Lesson 7, exercise 3")
 
@@ -68,7 +68,8 @@ def sinusoidal_positions(T, D):
 def rotary_backward(d_out, cache):
     """The gradient of the rotation of the lesson: the entries 2i and 2i + 1 of position t turned back by the angle t 10000^(-2i/K).
 
-    Name the steps angle (T, K/2), even and odd (..., T, K/2), the two halves of d_out, and d_x.
+    Name the steps angle (T, K/2), which is t 10000^(-2i/K) without a minus sign, even and odd (..., T, K/2), the entries of d_out at
+    even and at odd places, and d_x.
 
     Args:
         d_out: (..., T, K).   cache: None.

@@ -31,15 +31,12 @@
 # $$ (B, T, D) \to (B, T, H, K) \to (B, H, T, K) $$
 
 # %%
-import os
-
 import numpy as np
 
 from tinymm import gradient_check
 from tinymm.functional import attention_backward, attention_forward, sinusoidal_positions
 from tinymm.learning.figures import new_figure, show
 
-FAST = os.environ.get("TINYMM_FAST") == "1"
 rng = np.random.default_rng(7)
 
 
@@ -94,7 +91,6 @@ def multi_head_forward(x, W_q, W_k, W_v, W_o, n_heads):
 
 def multi_head_backward(d_out, cache):
     x, W_q, W_k, W_v, W_o, n_heads, attention, merged = cache
-    rows = x.reshape(-1, x.shape[-1])                                         # (B T, D)
 
     def weight_gradient(inputs, d_outputs):
         return inputs.reshape(-1, inputs.shape[-1]).T @ d_outputs.reshape(-1, d_outputs.shape[-1])
@@ -104,7 +100,7 @@ def multi_head_backward(d_out, cache):
     d_mixed = split_heads(d_merged, n_heads)                                  # (B, H, T, K)  undoes F5
     d_q, d_k, d_v = (merge_heads(d) for d in attention_backward(d_mixed, attention))   # (B, T, D) each  undoes F4
     # STOP: d_q, d_k and d_v have the shape of x again
-    d_W_q, d_W_k, d_W_v = (rows.T @ d.reshape(rows.shape) for d in (d_q, d_k, d_v))    # (D, D) each     undoes F1 to F3
+    d_W_q, d_W_k, d_W_v = (weight_gradient(x, d) for d in (d_q, d_k, d_v))     # (D, D) each  undoes F1 to F3
     d_x = d_q @ W_q.T + d_k @ W_k.T + d_v @ W_v.T                             # (B, T, D)     x was used three times
     return d_x, d_W_q, d_W_k, d_W_v, d_W_o
 
@@ -161,8 +157,8 @@ assert np.allclose(shuffled, out[:, order])
 # $$ P_{t, 2i} = \sin\!\left(t / 10000^{2i/D}\right), \qquad P_{t, 2i+1} = \cos\!\left(t / 10000^{2i/D}\right) $$
 #
 # Here $t = 0, 1, \dots$ is the position, and $i = 0, 1, \dots, D/2 - 1$ numbers the waves: entry $2i$ is a sine, entry
-# $2i + 1$ the cosine of the same angle. There is nothing to learn, so the backward is trivial: something constant was added
-# to $x$, and $dx$ is $dy$.
+# $2i + 1$ the cosine of the same angle. There is nothing to learn, so the backward is trivial: in $y = x + P$ the $P$ is
+# constant, and $dx = dy$.
 
 # %%
 def sinusoidal(T, D):
@@ -182,19 +178,41 @@ left.set_xlabel("position t")
 left.set_ylabel("entry")
 right.plot(positions @ positions[30])
 right.set_xlabel("position t")
+right.set_ylabel("dot product")
 right.set_title("likeness to position 30")
 show(figure, "07_sinusoidal")
 likeness = positions @ positions.T                                            # (T, T)
 assert np.allclose(np.diag(likeness, 5), likeness[0, 5])
+assert np.abs(positions[:, 24::2]).max() < 0.1 and positions[:, 25::2].min() > 0.99
 
 # %% [markdown]
-# The likeness of two positions depends only on their distance (the assertion tests it for distance 5):
+# In the left picture red is 1, white 0, and blue $-1$. The waves of the lower rows are so long that up to position 60 they have hardly
+# begun: their sines are still near 0, and their cosines near 1. The right picture shows the likeness, the dot product, of each position and
+# position 30. It depends only on their distance (the assertion tests it for distance 5):
 # $\sin a \sin b + \cos a \cos b = \cos(a - b)$, for every wave.
 #
-# **Learned positions** are simpler still: a table of $T_{max}$ vectors, trained like any weight. Row $t$ is added to word
-# $t$ of every text, so its gradient is the sum over the texts: `d_table[:T] = d_x.sum(axis=0)`. BERT and GPT-2 do so. There
-# is no vector for a position beyond the table.
+# ## Learned positions
 #
+# These are simpler still: a table of $T_{max}$ vectors, trained like any weight. Row $t$ is added to word
+# $t$ of every text, so its gradient is the sum over the texts; rows that no word used get 0. BERT and GPT-2 do so. There
+# is no vector for a position beyond the table.
+
+# %%
+def learned_forward(x, table):
+    return x + table[: x.shape[1]], table.shape                               # (B, T, D)
+
+
+def learned_backward(d_out, cache):
+    d_table = np.zeros(cache)                                                 # (T_max, D)
+    d_table[: d_out.shape[1]] = d_out.sum(axis=0)                             # (T, D)        summed over the texts
+    return d_out, d_table
+
+
+report = gradient_check(learned_forward, learned_backward, {"x": rng.normal(size=(2, 3, 4)), "table": rng.normal(size=(5, 4))}, rng=rng)
+print(report)
+assert report.ok
+
+# %% [markdown]
 # ## Rotary positions
 #
 # Su et al. 2021 turn instead of adding. Take the entries of a query two by two as points of a plane, and rotate the $i$-th point by the angle

@@ -30,8 +30,6 @@
 # and $\sigma = 1$, so $\hat x = (-1, 1)$, but for $\epsilon$.
 
 # %%
-import os
-
 import numpy as np
 
 from tinymm import gradient_check
@@ -39,7 +37,6 @@ from tinymm.functional import erf, layer_norm_backward as library_backward, laye
 from tinymm.functional import attention_backward, attention_forward
 from tinymm.learning.figures import new_figure, show
 
-FAST = os.environ.get("TINYMM_FAST") == "1"
 rng = np.random.default_rng(8)
 
 
@@ -164,6 +161,7 @@ figure, axes = new_figure(5, 3)
 axes.plot(t, gelu_forward(t)[0], label="gelu")
 axes.plot(t, gelu_backward(np.ones_like(t), t), label="its slope")
 axes.plot(t, np.maximum(t, 0), "--", color="gray", label="relu")
+axes.set_xlabel("x")
 axes.legend(frameon=False)
 show(figure, "08_gelu")
 
@@ -218,7 +216,8 @@ assert arrived["without"][-1] < 1e-4 * arrived["without"][0] and arrived["with"]
 # $$ x \leftarrow x + \mathrm{Attention}(\mathrm{norm}_1(x)), \qquad x \leftarrow x + \mathrm{gelu}(\mathrm{norm}_2(x)\, W_1)\, W_2 $$
 #
 # The feed-forward part is wider inside, usually $F = 4D$. (Its biases, one for each linear layer, are left out here; their
-# gradients are those of chapter 1.) Here is the whole block with one head, forward and backward, with nothing hidden. The
+# gradients are those of chapter 1.) Here is the whole block with one head, forward and backward, with nothing hidden; `g1`, `b1`
+# and `g2`, `b2` are the gains and biases of the two norms. The
 # backward is the residual rule twice: what comes back goes directly, and through the branch, and both are added.
 
 # %%
@@ -285,6 +284,43 @@ assert not report.ok and str(report).count("FAIL") == 2                # the hea
 # %% [markdown]
 # The library's block, with heads, masks, dropout and both places of the norm, is `tinymm/layers/transformer.py`.
 #
+# ## The block from your own answers
+#
+# With the exercises of chapters 1, 2, 6, 7 and 8 you have written every piece of a block with several heads, a mask and biases, and of
+# the loss above it. Put them together in a file of your own, `my_block.py` in the project's folder. The names of the chapters' folders
+# begin with a digit, which `import` does not take; this reads a file all the same:
+#
+# ```python
+# from pathlib import Path
+#
+# from tinymm.learning.chapters import import_file
+#
+# attention = import_file(Path("lessons/06_attention/exercises.py"))
+# block = import_file(Path("lessons/08_transformer_block/exercises.py"))
+# ```
+#
+# The forward goes down this table, line by line. The backward goes up, undoes each line, and adds the gradients where an array was used
+# more than once.
+#
+# | forward | backward | exercises |
+# |---|---|---|
+# | `a`: the first norm of `x` | `layer_norm_backward` | 8.1, 8.2 |
+# | `q`, `k`, `v`: three linear layers of `a` | `linear_backward` three times; `d_a` is a sum of three | 1.2, 1.3 |
+# | cut each into heads | `merge_heads` of each gradient | 7.1, 7.2 |
+# | attention with the causal mask | `attention_backward` | 6.1 to 6.4 |
+# | merge the heads | `split_heads` | 7.1, 7.2 |
+# | a linear layer | `linear_backward` | 1.2, 1.3 |
+# | `x` plus that | both arms, added above the first norm | 8.5 |
+# | `c`: the second norm of the new `x` | `layer_norm_backward` | 8.1, 8.2 |
+# | `hidden`, `active` and the second linear layer; keep `(c, W_1, hidden, active, W_2)` | `feed_forward_backward` | 8.3, 8.4 |
+# | the new `x` plus that | both arms, added above the second norm | 8.5 |
+# | `logits`: a linear layer; then the loss | `cross_entropy_backward`, `linear_backward` | 2.4, 2.5 |
+#
+# The loss of chapter 2 wants a row for each word: reshape `logits` to $(B\,T, \text{classes})$ before it, and the gradient back after it. GELU's
+# forward is that of this lesson. Then `gradient_check(forward, backward, inputs, rng=rng, constants=("labels",))` tells for each weight whether
+# its gradient is right; return the gradients in the order of `inputs`. (The bias of the keys gets 0: it adds the same number to all scores of a
+# row.) The project does the same with the solutions, in `tests/lessons/test_block_of_answers.py`: look there when you are stuck.
+#
 # ## Questions
 #
 # :::{dropdown} How many weights has a block of width $D$ with a feed-forward width of $4D$?
@@ -293,7 +329,8 @@ assert not report.ok and str(report).count("FAIL") == 2                # the hea
 # :::
 #
 # :::{dropdown} Double $x$ before a layer norm. What changes?
-# Nothing (but for $\epsilon$). So the gradient along $x$ must vanish, and it does: that is the third term of the formula.
+# Nothing (but for $\epsilon$). So the gradient along $x$ must vanish, and it does: $x$ lies in the plane of $(1, \dots, 1)$ and $\hat x$, and
+# the second and the third term take away what lies there.
 # :::
 #
 # :::{dropdown} The backward of $y = x + f(x)$ is $dx = dy + \dots$. What does a beginner often write?
@@ -303,8 +340,8 @@ assert not report.ok and str(report).count("FAIL") == 2                # the hea
 # ## What you can now do
 #
 # You can derive the gradient of layer norm, build a Transformer block and its whole backward, and say what each residual
-# connection adds to it. With the exercises of chapters 1, 2, 6, 7 and 8 you will have written every line of it yourself.
-# Now do `lessons/08_transformer_block/exercises.py`, and run `tinymm check 8`.
+# connection adds to it. Now do `lessons/08_transformer_block/exercises.py`, and run `tinymm check 8`; then put your answers together,
+# as above.
 #
 # ## To read
 #

@@ -56,3 +56,30 @@ def test_the_answers_make_a_transformer_block_that_passes_the_gradient_check():
                "labels": rng.integers(V, size=(2, 3))}
     report = gradient_check(forward, backward, inputs, rng=rng, constants=("labels",), max_entries=16)
     assert report.ok, str(report)
+
+
+def forward_of_heads(x, g1, s1, Wq, Wk, Wv, Wo, g2, s2, weight):
+    """The same with chapter 7's multi-head attention, and the residual connection of chapter 8 behind it."""
+    a, norm = block.layer_norm_forward(x, g1, s1, 1e-5)
+    mixed, several = heads.multi_head_forward(a, Wq, Wk, Wv, Wo, 2)
+    out, arms = block.residual_forward(x + mixed, g2, s2, weight)
+    return out, (norm, several, arms)
+
+
+def backward_of_heads(d_out, cache):
+    norm, several, arms = cache
+    d_x, d_g2, d_s2, d_weight = block.residual_backward(d_out, arms)
+    d_a, *d_weights = heads.multi_head_backward(d_x, several)
+    d_branch, d_g1, d_s1 = block.layer_norm_backward(d_a, norm)
+    return (d_x + d_branch, d_g1, d_s1, *d_weights, d_g2, d_s2, d_weight)
+
+
+def test_several_heads_and_the_residual_connection_fit_in(monkeypatch):
+    for name in ("attention_forward", "attention_backward"):                 # chapter 7 takes the library's: here chapter 6's answers
+        monkeypatch.setattr(heads, name, getattr(attention, name))
+    rng, D = np.random.default_rng(0), 6
+    inputs = {"x": rng.normal(size=(2, 3, D)), "g1": rng.normal(size=D), "s1": rng.normal(size=D)}
+    inputs |= {f"W{name}": rng.normal(size=(D, D)) / 2 for name in "qkvo"}
+    inputs |= {"g2": rng.normal(size=D), "s2": rng.normal(size=D), "weight": rng.normal(size=(D, D))}
+    report = gradient_check(forward_of_heads, backward_of_heads, inputs, rng=rng, max_entries=16)
+    assert report.ok, str(report)
