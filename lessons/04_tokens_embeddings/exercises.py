@@ -45,6 +45,8 @@ def encode(word, merges):
 
         encode("lowest", [("e", "s"), ("es", "t"), ("l", "o"), ("lo", "w")])  ->  ("low", "est")
 
+    Call your merge_pair; the checker can judge encode only when exercise 2 is right.
+
     Args:
         word: a string.   merges: a list of pairs of strings, the first learned first.
 
@@ -88,7 +90,8 @@ def bigram_forward(ids, table, head, following):
 def bigram_backward(d_loss, cache):
     """The gradients of table and head, for the loss of `bigram_forward`.
 
-    If you call your embedding_backward, its cache is (ids, V): the table has V rows, as many as p has columns.
+    If you call your embedding_backward (exercise 4, which must then be right), its cache is (ids, V): the table has V rows,
+    as many as p has columns.
 
     Name the steps y (N, V), which is 1 at the right token and else 0, d_logits (N, V), d_head (D, V), d_hidden (N, D) and
     d_table (V, D).

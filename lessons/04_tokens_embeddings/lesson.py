@@ -529,7 +529,8 @@ if not FAST:
 #
 # The same as a picture: the two directions in which the rows of 36 frequent words differ most (the first two principal
 # components; `np.linalg.svd` finds them, and here you may take its answer on trust). They hold about a third of all squared
-# differences, so some that are neighbours here are not neighbours in the table.
+# differences, so some that are neighbours here are not neighbours in the table. (With `TINYMM_FAST=1` there are too few
+# merges for 36 whole words, and the picture has fewer.)
 #
 # The color was not used to place the words: it says how often a mark, such as a comma, comes next. Does the place know the
 # color? We guess the color of each word from its place, as $a \cdot \text{across} + b \cdot \text{up} + c$ with the best
@@ -558,6 +559,8 @@ for i, (across, up) in zip(chosen, places):
 axes.margins(0.07)
 axes.set_xticks([])
 axes.set_yticks([])
+axes.set_xlabel("across")
+axes.set_ylabel("up")
 show(figure, "04_neighbours")
 design = np.c_[places, np.ones(len(chosen))]                         # (36, 3)
 guess = design @ np.linalg.lstsq(design, share_of_marks, rcond=None)[0]                    # (36,)  from the place alone

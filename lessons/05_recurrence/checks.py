@@ -61,14 +61,20 @@ FACTS = {
     "d_logits": "d_loss (p - y) / N",
 }
 THROUGH_TIME = {
-    "d_z": "(seen here at the first word, where the walk ends) d_h times the slope of the tanh, 1 - states[:, t + 1]**2, where "
-           "d_h is d_out[:, t] plus from_next, which is d_z W_h^T of the step after",
-    "from_next": "d_z W_h^T, what goes back to the step before",
+    "d_z": "(compared at the first word, where the walk ends; if an error stopped the loop before that, mend only the error) d_h "
+           "times the slope of the tanh, 1 - states[:, t + 1]**2, where d_h is d_out[:, t] plus from_next, which is d_z W_h^T of "
+           "the step after",
+    "from_next": "(compared at the first word, where the walk ends) d_z W_h^T, what goes back to the step before",
     "d_x": "d_x[:, t] is d_z W_x^T, for each time",
     "d_weight_x": "the sum over all times of x_t^T d_z",
     "d_weight_h": "the sum over all times of h_(t-1)^T d_z, with the state before the step, states[:, t]",
     "d_bias": "the sum of d_z over the batch and all times",
 }
+
+
+def from_cache(names):
+    """A fact about everything that a backward takes out of its cache."""
+    return dict.fromkeys(names.split(", "), f"it comes from the cache, ({names}) in this order, unchanged")
 
 
 def sigmoid_slope(s):
@@ -128,6 +134,11 @@ def _cell(order=(0, 1, 2, 3), bends=(sigmoid, sigmoid, np.tanh, sigmoid), memory
     return wrong
 
 
+def _keeps_quarters(x, h, c, weight_x, weight_h, bias):
+    states, cache = _cell()(x, h, c, weight_x, weight_h, bias)
+    return states, (*cache[:5], *np.split(x @ weight_x + h @ weight_h + bias, 4, axis=-1), cache[-1])
+
+
 def _cell_back(memory=lambda d_new_h, d_new_c, o, tanh_c, c: d_new_c + d_new_h * o * tanh_slope(tanh_c), gate=sigmoid_slope,
                candidate=tanh_slope, swap_fc=False, swap_ig=False, past=False, shown=False, order=(0, 1, 2, 3),
                results=(0, 1, 2, 3, 4, 5), swap_given=False, again=False, bias=lambda d_z: d_z.sum(axis=0)):
@@ -149,6 +160,14 @@ def _cell_back(memory=lambda d_new_h, d_new_c, o, tanh_c, c: d_new_c + d_new_h *
 
 def _losses(logits, targets):
     return np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+
+
+LEAST = (1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)      # what is often added to a probability, or the least that it may be
+
+
+def _held_back(logits, targets, least):
+    p = sigmoid(logits)
+    return (-targets * np.log(p + least) - (1 - targets) * np.log(1 - p + least)).mean()
 
 
 def _loss(loss, cache=lambda z, y: (z, y)):
@@ -194,7 +213,7 @@ EXERCISES = [
                "d_z = d_h * (1 - states[:, t + 1]**2), with the state after the step.",
                "The weights were used at each step: d_weight_x += x[:, t].T @ d_z, d_weight_h += states[:, t].T @ d_z.",
                "At the end of each turn from_next = d_z @ weight_h.T, for the step before."),
-        facts=THROUGH_TIME,
+        facts=THROUGH_TIME | from_cache("x, states, weight_x, weight_h"),
         mistakes={
             "what comes back from the next step is missing: d_h is d_out[:, t] plus d_z W_h^T of the step after": _back(
                 chain=lambda d_h, d_z, W: 0 * d_z),
@@ -248,6 +267,11 @@ EXERCISES = [
                 result=lambda new_h, new_c, cache: (new_h, cache)),
             "the cache is not returned: return (new_h, new_c), cache": _cell(
                 result=lambda new_h, new_c, cache: (new_h, new_c)),
+            "the cache keeps i, f, g and o as they come out of sigmoid and tanh, not the quarters of z": _keeps_quarters,
+            "the last entry of the cache is tanh_c, not c'": _cell(
+                result=lambda new_h, new_c, cache: ((new_h, new_c), (*cache[:-1], new_c))),
+            "the last entry of the cache, tanh_c, is missing": _cell(
+                result=lambda new_h, new_c, cache: ((new_h, new_c), cache[:-1])),
             "the cache keeps h and c as they were before the step": _cell(
                 result=lambda new_h, new_c, cache: ((new_h, new_c), (cache[0], new_h, new_c, *cache[3:]))),
             "the cache keeps c as it was before the step": _cell(
@@ -261,7 +285,7 @@ EXERCISES = [
                "In f c + i g each factor gets d_memory times its partner.",
                "Before the bends: d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g**2), d_o * o * (1 - o), side by side in d_z, "
                "by np.concatenate."),
-        facts=FACTS,
+        facts=FACTS | from_cache("x, h, c, weight_x, weight_h, i, f, g, o, tanh_c"),
         mistakes={
             "d_out is (d_new_h, d_new_c); yours takes them the other way round": _cell_back(swap_given=True),
             "h' = o tanh(c'): o gets d_new_h times its partner, tanh_c, not times o": _cell_back(shown=True),
@@ -294,6 +318,10 @@ EXERCISES = [
             "the quarters of d_z stand in the order i, f, g, o; yours has f before i": _cell_back(order=(1, 0, 2, 3)),
             "the old state went into z only: d_new_h is the gradient of the new one, and is not added": _cell_back(
                 again=True),
+            "d_bias is (4 D,), as the bias: the sum of d_z over the batch, without keepdims": _cell_back(
+                bias=lambda d_z: d_z.sum(axis=0, keepdims=True)),
+            "the results stand in the order d_x, d_h, d_c, d_weight_x ...; yours has the weights before d_h and d_c": _cell_back(
+                results=(0, 3, 4, 5, 1, 2)),
             "the results stand in the order d_x, d_h, d_c, d_weight_x ...; d_c and d_h are swapped": _cell_back(
                 results=(0, 2, 1, 3, 4, 5))},
     ),
@@ -312,6 +340,8 @@ EXERCISES = [
                 lambda z, y: np.log(1 + np.exp(np.abs(z))).mean()),
             "a probability was rounded to 0 or 1 before its logarithm: use the stable form, straight from the logits": _loss(
                 lambda z, y: (-y * np.log(sigmoid(z)) - (1 - y) * np.log(1 - sigmoid(z))).mean()),
+            **{f"a probability that is kept {least:g} above 0 has a wrong logarithm: use the stable form, straight from the logits":
+               _loss(lambda z, y, least=least: _held_back(z, y, least)) for least in LEAST},
             "the first term is max(z, 0), which is 0 for a negative z, not z": _loss(
                 lambda z, y: (_losses(z, y) - np.maximum(z, 0) + z).mean()),
             "the first term is max(z, 0), which is 0 for a negative z, not |z|": _loss(
@@ -333,7 +363,7 @@ EXERCISES = [
         differentiable=("logits",),
         hints=("p is the sigmoid of the logits; sigmoid is given.",
                "d_loss times (p - y), divided by the number of answers."),
-        facts=FACTS,
+        facts=FACTS | from_cache("logits, targets"),
         mistakes={
             "d_loss is not used: the chain rule multiplies by it": _loss_back(lambda d_loss, p, z, y: (p - y) / len(z)),
             "the slope of the sigmoid is in p - y already: do not multiply by p (1 - p) again": _loss_back(

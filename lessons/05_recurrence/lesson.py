@@ -432,7 +432,7 @@ for label, d_x in reach.items():
     reach[label] = sizes[::-1] / sizes[-1]                           # (T,)  by distance: 0, 1, 2 ...
     axes.semilogy(reach[label], label=label)
 axes.set_xlabel("distance in time, words")
-axes.set_ylabel("size of the gradient")
+axes.set_ylabel("gradient / that of the last word")
 axes.legend(frameon=False)
 show(figure, "05_reach")
 factors = {label: (sizes[40] / sizes[10])**(1 / 30) for label, sizes in reach.items()}    # of one step, between 10 and 40
@@ -632,7 +632,7 @@ data = load_sentiment()
 tokenizer = Tokenizer.build(data.train.texts, limit=4000)            # the 4,000 commonest words; <unk> for others
 sentences = {name: [tokenizer.encode(text)[:40] for text in part.texts]
              for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test))}
-for label, text in list(zip(data.train.labels, data.train.texts))[:3]:
+for label, text in list(zip(data.train.labels, data.train.texts))[::2000]:              # the file begins with the positive ones
     print("+" if label else "-", text)
 print({name: len(part) for name, part in sentences.items()})
 print(f"{data.train.labels.mean():.1%} of the training sentences are positive")
@@ -758,7 +758,8 @@ def probability_by_word(model, ids):
 
 
 turning, moves = [], {"but": [], "not": [], "other words": []}
-for ids, label in zip(sentences["validation"][:200 if FAST else None], data.validation.labels):
+part = slice(None, None, 4 if FAST else 1)                           # every fourth, not the first: those are nearly all positive
+for ids, label in zip(sentences["validation"][part], data.validation.labels[part]):
     words = [tokenizer.tokens[i] for i in ids]
     p = probability_by_word(best, np.array([ids]))[0]                                          # (T,)
     for word, move in zip(words[1:], np.abs(np.diff(p))):
@@ -766,6 +767,7 @@ for ids, label in zip(sentences["validation"][:200 if FAST else None], data.vali
     if 6 <= len(ids) <= 12 and {"but", "not"} & set(words):
         turning.append((np.ptp(p), words, p, label))
 turning.sort(key=lambda item: -item[0])
+assert len(turning) >= 3
 # STOP: look at p word by word
 figure, panels = new_figure(9, 6.5, 3, 1)
 for axes, (_, words, p, label) in zip(panels, turning):
@@ -783,7 +785,7 @@ assert FAST or np.mean(moves["but"]) < 2 * np.mean(moves["other words"])
 # %% [markdown]
 # In our run the first two sentences are "a fairly harmless but ultimately lifeless ..." and "a sentimental but entirely
 # irresistible portrait ...". Words such as "lifeless" and "irresistible" move the score, and the state carries it on to
-# the end of the sentence. But "but", with which the judgement turns, moves it only a little more than an average word
+# the end of the sentence. But "but", with which the judgement turns, moves it only somewhat more than an average word
 # does (the means are printed). The third sentence, "a long ... for anyone but the most committed pokemon fan", is
 # misjudged: "committed" and "fan" are friendly words, and that so few people are left is not understood. (With
 # `TINYMM_FAST=1` the training is too short for all that.)
@@ -799,7 +801,7 @@ assert FAST or np.mean(moves["but"]) < 2 * np.mean(moves["other words"])
 common = (data.train.labels.mean() >= 0.5) == data.test.labels                                 # (N,)
 assert data.train.labels.mean() > 0.5 > common.mean()
 if FAST:
-    bag = BagOfWords(data.train.texts[:2000]).fit(data.train.texts[:2000], data.train.labels[:2000], 3e-4)
+    bag = BagOfWords(data.train.texts[::4]).fit(data.train.texts[::4], data.train.labels[::4], 3e-4)
 else:
     bag = fit_on(data.train.texts, data.train.labels, data.validation.texts, data.validation.labels)
 results = {"always the commoner answer": common.mean(),
@@ -813,7 +815,7 @@ shuffled = [rng.permutation(sentence).tolist() for sentence in sentences["valida
 without_order = accuracy(judge(best, shuffled), data.validation.labels)
 print(f"LSTM on validation sentences {best_share:.1%}, with their words shuffled {without_order:.1%}")
 if FAST:
-    assert results["LSTM"] > 0.55
+    assert min(results["LSTM"], results["bag of words and pairs"]) > 0.55
 else:
     assert 0.74 < results["LSTM"] < results["bag of words and pairs"] + chance
     assert best_share - 0.08 < without_order < best_share + 0.01
