@@ -17,7 +17,7 @@ language = "en"
 
 # ---- what is read ---------------------------------------------------------------------------------------------------
 
-extensions = ["myst_nb", "sphinx_design", "mathml", "chapters", "sources"]     # the last three are in lessons/_book
+extensions = ["myst_nb", "sphinx_design", "mathml", "chapters", "sources", "outputs"]     # the last four are in lessons/_book
 include_patterns = ["*.md", "[0-9][0-9]_*/lesson.py"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 
@@ -37,6 +37,6 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_favicon = "_static/icon.svg"
 html_copy_source = False
-html_show_search_summary = False           # it would need a server; titles of pages and sections are found without one
+html_show_search_summary = False           # it would need a server; the pages and sections are found without one
 pygments_style = "default"
 pygments_dark_style = "github-dark"

@@ -634,7 +634,7 @@ sentences = {name: [tokenizer.encode(text)[:40] for text in part.texts]
              for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test))}
 for label, text in list(zip(data.train.labels, data.train.texts))[::2000]:              # the file begins with the positive ones
     print("+" if label else "-", text)
-print({name: len(part) for name, part in sentences.items()})
+print("sentences:", ", ".join(f"{name} {len(part):,}" for name, part in sentences.items()))
 print(f"{data.train.labels.mean():.1%} of the training sentences are positive")
 assert len(sentences["train"]) == 7027
 

@@ -115,7 +115,9 @@ axes.set_ylabel("largest of 32 weights, mean")
 axes.set_ylim(0, 1)
 axes.legend(frameon=False)
 show(figure, "06_division")
-print({label: np.round(values, 2).tolist() for label, values in largest.items()})
+print(f"{'d':17}", *(f"{width:5}" for width in widths))
+for label, values in largest.items():
+    print(f"{label:17}", *(f"{value:5.2f}" for value in values))
 assert largest["without it"][-1] > 0.8 and np.ptp(largest["with the division"]) < 0.05
 
 # %% [markdown]

@@ -199,7 +199,8 @@ axes.set_ylabel("size of the gradient")
 axes.legend(frameon=False)
 show(figure, "08_residual")
 # STOP: look at arrived["without"]: every layer takes about half of what was left
-print({label: f"{sizes[-1] / sizes[0]:.1e}" for label, sizes in arrived.items()})
+for label, sizes in arrived.items():
+    print(f"{label:7} residual connections: gradient at the first layer / at the last: {sizes[-1] / sizes[0]:.1e}")
 assert arrived["without"][-1] < 1e-4 * arrived["without"][0] and arrived["with"][-1] > arrived["with"][0]
 
 # %% [markdown]

@@ -133,7 +133,8 @@ read, chosen, labels = hide(many, 0.15, rng)
 shares = {"chosen, of all words": chosen.sum() / (many >= SPECIAL).sum(),
           "<mask>, of the chosen": (read[chosen] == MASK).mean(),
           "as it was, of the chosen": (read[chosen] == labels).mean()}
-print({name: f"{share:.1%}" for name, share in shares.items()})
+for name, share in shares.items():
+    print(f"{name:24} {share:.1%}")
 assert abs(shares["chosen, of all words"] - 0.15) < 0.01 and abs(shares["<mask>, of the chosen"] - 0.8) < 0.01
 assert abs(shares["as it was, of the chosen"] - 0.1) < 0.01
 assert (read[~chosen] == many[~chosen]).all() and not chosen[many < SPECIAL].any()

@@ -35,8 +35,10 @@ def writing(rng):
     ends = rng.permutation([1, 2, 3, 4 if rng.random() < 0.5 else 40])
 
     def decode(text):
-        if text.dtype.kind not in "iu":
-            raise TypeError(f"decode takes ids, an array of whole numbers, but got {text.dtype}")
+        if not isinstance(text, np.ndarray) or text.dtype.kind not in "iu":
+            raise TypeError(f"decode takes ids, an array of whole numbers, but got {getattr(text, 'dtype', type(text).__name__)}")
+        if text.ndim != 2 or len(text) != B:
+            raise ValueError(f"decode takes what was written so far of all {B} texts, ({B}, t), but got {text.shape}")
         if (text[:, 0] != end).any():
             raise ValueError("decode takes texts that begin with `end`, and all that was written behind it")
         if text.shape[1] > 60:
@@ -80,6 +82,7 @@ EXERCISES = [
         facts=FACTS,
         mistakes={
             "the labels are what the decoder reads, without the shift": lambda **given: _shift(**given, unshifted=True),
+            "target comes first, then labels": lambda **given: _shift(**given)[::-1],
             "`end` stands directly behind the last word of each text, not in the last column":
                 lambda **given: _shift(**given, last_column=True),
             "`end` stands behind the last word, at column lengths[b]; yours overwrites the last word":
@@ -128,6 +131,8 @@ EXERCISES = [
             "d_out is not added to d_x: cross_forward has no residual connection": lambda *given: _back(*given, direct=1),
             "the order is d_x, d_memory, d_W_q, d_W_k, d_W_v, d_W_o":
                 lambda *given: tuple(_back(*given)[i] for i in (0, 1, 5, 2, 3, 4)),
+            "yours stand in the order of the walk back; the order is d_x, d_memory, d_W_q, d_W_k, d_W_v, d_W_o":
+                lambda *given: tuple(_back(*given)[i] for i in (0, 1, 5, 4, 3, 2)),
             "d_x comes first, then d_memory": lambda *given: tuple(_back(*given)[i] for i in (1, 0, 2, 3, 4, 5)),
             "a transpose is missing: through y = x W comes back d_y W^T": lambda *given: _back(*given, transposed=False),
         },
@@ -137,8 +142,8 @@ EXERCISES = [
         hints=("for cache in reversed(caches): cross_backward gives d_branch, d_part and four gradients of weights.",
                "Both arms of the residual connection: d_x = d_x + d_branch. All layers looked at the memory: d_memory = d_memory + d_part.",
                "The weights come in reverse order: insert each layer's four at the front, and make an array of them at the end."),
-        facts={"d_memory": "the sum of the parts of all layers",
-               "d_x": "d_out plus the d_branch of every layer; the last layer's backward runs first",
+        facts={"d_memory": "the sum of d_part over all layers; d_part is the second result of your cross_backward, so exercise 3 must be right",
+               "d_x": "d_out plus the d_branch of every layer, the first result of your cross_backward; the last layer's backward runs first",
                "d_branch": "the first result of cross_backward, with the d_x that has come down to this layer",
                "d_part": "the second result of cross_backward, with the d_x that has come down to this layer"},
         mistakes={

@@ -72,8 +72,8 @@ def stack_backward(d_out, caches):
 
         x <- x + cross(x, memory, W[n]),  n = 0 .. N - 1,  where cross is `cross_forward` with the four matrices W[n]
 
-    Use your `cross_backward`. Name the sums d_x (B, T, D) and d_memory (B, S, D), the parts of a layer d_branch (B, T, D)
-    and d_part (B, S, D), and the weights' gradients d_W.
+    Use your `cross_backward`; it must be right first. Name the sums d_x (B, T, D) and d_memory (B, S, D), the parts of a
+    layer d_branch (B, T, D) and d_part (B, S, D), and the weights' gradients d_W.
 
     Args:
         d_out: (B, T, D).   caches: a list of the N caches of `cross_forward`, the first layer's first.

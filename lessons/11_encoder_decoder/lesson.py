@@ -5,8 +5,8 @@
 # gradient that goes two ways, why the encoder's gradient is a sum over all decoder layers, what padding may not do, and
 # greedy decoding. At the end your model translates number words it has never read.
 #
-# **You need** chapters 6 to 8 (attention, positions, the block), cross-entropy from chapter 2, and tokens and their
-# table of vectors from chapter 4. Chapter 9 helps, but you can do without it.
+# **You need** chapters 6 to 8 (attention, positions, the block), cross-entropy from chapter 2, AdamW from chapter 3, and
+# tokens and their table of vectors from chapter 4. Chapter 9 helps, but you can do without it.
 #
 # **It takes** about half a minute to run, and less than 300 MB. The texts are number words, English and German, whose
 # right translation can be computed.
@@ -373,9 +373,12 @@ assert [row.name for row in report.rows if not row.ok] == ["memory"]
 # Everything else is there already: `TransformerBlock` is the block of chapter 8 with several heads, and with
 # `fusion="cross"` it has a cross-attention between its self-attention and its feed-forward part, with a layer norm and a
 # residual connection like the others. (Its backward then returns two gradients, `d_x` and `d_memory`, like ours.) Its
-# masks have an axis for the heads besides, $(B, 1, 1, S)$. The encoder has one such block, the decoder as many as
-# `layers` says. The blocks are pre-norm, so one more norm stands at the end of each half. From here on $V$ is again the
-# number of tokens.
+# masks have an axis for the heads besides, $(B, 1, 1, S)$. The encoder has one block without cross-attention, the decoder
+# `layers` blocks with it. The blocks are pre-norm, so one more norm stands at the end of each half. From here on $V$ is
+# again the number of tokens.
+#
+# `Module` is the library's base class of layers and models: it finds all their weights, for the optimizer and for
+# `zero_grad`, which sets all gradients to 0 before they are added up.
 #
 # One table serves the words of both languages. Its entries begin with a spread of $1 / \sqrt D$, and what is read from
 # it is multiplied by $\sqrt D$ (Vaswani et al. 2017, section 3.4), so that words are as large as positions. Both halves
@@ -533,7 +536,7 @@ for i in range(4):
     verdict = "right" if written[i] == held_out.targets[i] else f"WRONG: {held_out.targets[i]}"
     print(f"{held_out.sources[i]}\n    -> {written[i]}   {verdict}")
 scores = by_digits(written)
-print({kind: f"{share:.1%}" for kind, share in scores.items()})
+print(", ".join(f"{kind}: {share:.1%}" for kind, share in scores.items()))
 assert FAST or scores["all"] > 0.95
 
 # %% [markdown]
@@ -542,7 +545,7 @@ assert FAST or scores["all"] > 0.95
 # ## The alignment
 #
 # Where did the decoder look while it wrote? The weights of the cross-attention say it: each row is a word that is
-# written, each column a word that was read. Bahdanau et al. 2015 drew the first such picture.
+# written, each column a word that was read. Bahdanau et al. 2015 drew such pictures of their translations (figure 3).
 
 # %%
 text = "five hundred and twelve thousand and forty-seven"      # 512,047 is not in the training either
@@ -630,7 +633,9 @@ for extra in paddings:
 wanted = np.array([held_out.targets[i] for i in shortest])                       # (200,)
 assert (table == PAD).any(axis=1).mean() > 0.5
 exact = {label: [np.mean(np.array(written) == wanted) for written in some] for label, some in translations.items()}
-print({label: [f"{share:.1%}" for share in shares] for label, shares in exact.items()})
+print("further padding", *(f"{extra:6}" for extra in paddings))
+for label, shares in exact.items():
+    print(f"{label:15}", *(f"{share:6.1%}" for share in shares))
 figure, axes = new_figure(5, 3)
 for label, shares in exact.items():
     axes.plot(paddings, shares, "o-", label=label)

@@ -1,5 +1,6 @@
 """The book and what stands around the lessons: it is built for real, and its pages are read."""
 
+import html
 import json
 import os
 import re
@@ -134,6 +135,19 @@ def test_no_bracket_before_a_formula_is_lost(book):
         if not name.startswith("source/"):
             text = "".join(page.text)
             assert text.count("(") == text.count(")"), name
+
+
+@needs_sphinx
+@pytest.mark.slow
+def test_long_lines_of_output_are_folded_and_pictures_have_a_name(book):
+    shown = book["06_attention/lesson.html"].path.read_text(encoding="utf-8")
+    assert set(re.findall(r'<img[^>]* alt="([^"]*)"', shown)) == {
+        f"Picture: {name}. The code above draws it." for name in ("division", "masks")}
+    for name in (f"{chapter}/lesson.html" for chapter in NAMES):
+        outputs = re.findall(r'<div class="output [^"]*"><div class="highlight"><pre>(.*?)</pre>', book[name].path.read_text(encoding="utf-8"), re.S)
+        lines = [line for output in outputs for line in re.sub("<(?!span class=.long)[^>]+>", "", output).splitlines()]
+        assert lines and all(len(html.unescape(line)) <= 96 for line in lines if "<span" not in line)
+    assert 'class="long"' in book["04_tokens_embeddings/lesson.html"].path.read_text(encoding="utf-8")
 
 
 @needs_sphinx
