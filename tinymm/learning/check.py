@@ -1,12 +1,16 @@
 """`tinymm check`: run the exercise checker over a learner's files, and say what is done, what is wrong, and what is next."""
 
+import contextlib
 import json
 import os
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,22 +24,30 @@ SECONDS = 20.0      # an exercise may take so long
 MARKS = {"right": "✓", "wrong": "✗", "not begun": "·"}
 
 
+class Outdated(Exception):
+    """The file was saved again before all was checked."""
+
+
 def check_chapter(chapter: Chapter, only: int | None = None, answers: Path | None = None,
-                  seconds: float = SECONDS) -> list[Result]:
+                  seconds: float = SECONDS, outdated: Callable[[], bool] = lambda: False) -> list[Result]:
     """The results of a chapter's exercises, in order. `answers` is the learner's exercises.py unless given.
 
     The learner's code runs in a process of its own; what hangs or dies there is a result like any other.
+
+    Raises:
+        Outdated: `outdated()` became true meanwhile.
     """
     answers = answers or chapter.path / "exercises.py"
     wanted = [exercise for exercise in chapter.exercises() if only in (None, exercise.number)]
     results: list[Result] = []
     while len(results) < len(wanted):
         todo = wanted[len(results):]
-        results += _run(chapter, todo if only is None and not results else todo[:1], answers, seconds)
+        results += _run(chapter, todo if only is None and not results else todo[:1], answers, seconds, outdated)
     return results
 
 
-def _run(chapter: Chapter, todo: list[Exercise], answers: Path, seconds: float) -> list[Result]:
+def _run(chapter: Chapter, todo: list[Exercise], answers: Path, seconds: float,
+         outdated: Callable[[], bool]) -> list[Result]:
     """Results of one worker, at least one."""
     results: list[Result] = []
     read, write = os.pipe()
@@ -43,12 +55,17 @@ def _run(chapter: Chapter, todo: list[Exercise], answers: Path, seconds: float) 
     with tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-m", "tinymm.learning.worker", str(chapter.path.resolve()), str(answers.resolve()), only]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
-                                   pass_fds=(write,), env=os.environ | {"TINYMM_REPORT": str(write), "MPLBACKEND": "Agg"})
+                                   pass_fds=(write,), env=os.environ | {"TINYMM_REPORT": str(write), "MPLBACKEND": "Agg"},
+                                   start_new_session=True)
         os.close(write)
-        buffer, deadline, hung = b"", time.monotonic() + seconds, False
+        buffer, deadline, hung, imported = b"", time.monotonic() + seconds, False, False
         try:
-            while True:
-                ready, _, _ = select.select([read], [], [], max(0, deadline - time.monotonic()))
+            while len(results) < len(todo):
+                ready, _, _ = select.select([read], [], [], min(0.3, max(0, deadline - time.monotonic())))
+                if outdated():
+                    raise Outdated
+                if not ready and time.monotonic() < deadline:
+                    continue
                 part = os.read(read, 65536) if ready else b""
                 if not part:
                     hung = not ready
@@ -56,34 +73,47 @@ def _run(chapter: Chapter, todo: list[Exercise], answers: Path, seconds: float) 
                 *lines, buffer = (buffer + part).split(b"\n")
                 for line in map(json.loads, lines):
                     deadline = time.monotonic() + seconds
-                    if "began" not in line:
+                    imported = True
+                    if len(results) < len(todo) and line.get("number") == todo[len(results)].number:    # a fork reports twice
                         results.append(Result(**line))
-        finally:
-            os.close(read)
             if hung:
                 process.send_signal(signal.SIGABRT)     # faulthandler then writes where it was
-                try:
+            if len(results) < len(todo):
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(2)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+        finally:
+            os.close(read)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what it started
             process.wait()
         errors.seek(0)
         trace = errors.read()
     if len(results) < len(todo):
-        exercise = todo[len(results)]
         line = _last_line_of(trace, answers)
         where = f"; it was in line {line} of {answers.name}" if line else ""
+        last = trace.strip().splitlines()[-1:] if process.returncode == 1 and not hung else []      # Python's own words
         what = (f"it did not finish within {seconds:.0f} seconds{where}: does a loop never end?" if hung
-                else f"it ended the whole Python process (exit code {process.returncode}){where}")
-        results.append(Result(exercise.number, exercise.function, exercise.title, "wrong", [what]))
+                else f"it ended the whole Python process ({_ending(process.returncode)}){where}{': '.join(['', *last])[:200]}")
+        for exercise in todo[len(results):] if not imported else [todo[len(results)]]:
+            results.append(Result(exercise.number, exercise.function, exercise.title, "wrong", [what]))
     return results
+
+
+def _ending(code: int) -> str:
+    """What an exit code says; -11, say, stands for the signal SIGSEGV."""
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        return f"exit code {code}"
+    return f"{name}: is the memory full?" if name == "SIGKILL" else name
 
 
 def _last_line_of(trace: str, answers: Path) -> int | None:
     """The line of the learner's file in a trace that faulthandler wrote (the innermost call comes first)."""
     for line in trace.splitlines():
-        if f'"{answers.resolve()}", line ' in line:
-            return int(line.split(", line ")[1].split()[0])
+        match = re.search(r'", line (\d+)', line)
+        if match and f'"{answers.resolve()}"' in line:
+            return int(match[1])
     return None
 
 
@@ -95,15 +125,30 @@ def tell(chapter: Chapter, results: list[Result], hints: int = 0) -> list[str]:
     done = sum(result.state == "right" for result in results)
     lines = [f"{chapter.number:02d}  {chapter.title}   {done} of {len(results)} right"]
     by_number = {exercise.number: exercise for exercise in chapter.exercises()}
+    told: list[str] = []
     for result in results:
         lines.append(f"  {MARKS[result.state]} {chapter.number}.{result.number}  {result.function:<34}{result.title}")
-        lines += [f"        {line}" for line in result.lines]
-        if result.state == "wrong" and result.printed:
-            lines += ["        your code printed:"] + [f"        | {line}" for line in result.printed.splitlines()[:8]]
+        same = result.lines and result.lines == told       # such as a file that cannot be run
+        lines += [f"        {line}" for line in (["as above"] if same else result.lines)]
+        told = result.lines
+        if result.state == "wrong" and result.printed.strip():
+            lines += ["        your code printed:"] + [f"        | {_plain(line)}" for line in result.printed.splitlines()[:8]]
         if result.state != "right":
             tiers = by_number[result.number].hints
             lines += [f"        hint {i} of {len(tiers)}: {hint}" for i, hint in enumerate(tiers[:hints], start=1)]
     return lines
+
+
+def _fitted(lines: list[str]) -> list[str]:
+    """Long lines broken between words, for a narrow terminal; what follows stays indented."""
+    width = max(40, shutil.get_terminal_size().columns)
+    return [part for line in lines for part in
+            textwrap.wrap(line, width, subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2), break_on_hyphens=False) or [""]]
+
+
+def _plain(line: str) -> str:
+    """No control characters, and not endless."""
+    return "".join(character if character.isprintable() else "?" for character in line.expandtabs(4)[:110])
 
 
 def overview(all_results: list[tuple[Chapter, list[Result]]]) -> list[str]:
@@ -137,21 +182,35 @@ def run(target: str | None, *, hints: int = 0, watch: bool = False, solutions: b
     name = "solutions.py" if solutions else "exercises.py"
     while True:
         marks = _times(chosen, name)
-        found = [(chapter, check_chapter(chapter, only, chapter.path / name)) for chapter in chosen if chapter.exercises()]
+        def outdated() -> bool:
+            return watch and _times(chosen, name) != marks
+        try:
+            found = [(chapter, check_chapter(chapter, only, chapter.path / name, outdated=outdated))
+                     for chapter in chosen if chapter.exercises()]
+        except Outdated:
+            continue
         lines = overview(found) if target is None else [line for item in found for line in tell(*item, hints)]
         if watch:
             write("\033[2J\033[H" if sys.stdout.isatty() else "----")
-        write("\n".join(lines))
+        write("\n".join(_fitted(lines) if sys.stdout.isatty() else lines))
         if not watch:
             return 0 if all(result.state == "right" for _, results in found for result in results) else 1
         write("watching; stop with Ctrl-C")
         sys.stdout.flush()
-        while _times(chosen, name) == marks:
+        while not outdated():
             time.sleep(0.3)
 
 
-def _times(chosen: list[Chapter], name: str) -> list[float]:
-    return [file.stat().st_mtime if file.exists() else 0 for file in (chapter.path / name for chapter in chosen)]
+def _times(chosen: list[Chapter], name: str) -> list[tuple[int, int]]:
+    """When each file was saved, and its size."""
+    times = []
+    for chapter in chosen:
+        try:
+            state = (chapter.path / name).stat()
+            times.append((state.st_mtime_ns, state.st_size))
+        except OSError:      # an editor may take it away for a moment
+            times.append((0, 0))
+    return times
 
 
 def _choose(target: str | None, every: list[Chapter]) -> tuple[list[Chapter], int | None]:
@@ -159,7 +218,7 @@ def _choose(target: str | None, every: list[Chapter]) -> tuple[list[Chapter], in
         return every, None
     first, _, second = target.partition(".")
     known = {chapter.number: chapter for chapter in every}
-    if not first.isdigit() or (second and not second.isdigit()) or target.endswith("."):
+    if not first.isdecimal() or (second and not second.isdecimal()) or target.endswith("."):
         raise UserError(f"{target!r} is neither a chapter such as 6 nor an exercise such as 6.2")
     if int(first) not in known:
         raise UserError(f"there is no chapter {first}; there are {', '.join(map(str, known))}")

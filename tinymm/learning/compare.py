@@ -1,6 +1,9 @@
 """Is an answer right, and if not: which step is the first wrong one, and what is the likely cause?"""
 
+import bdb
+import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,11 +49,36 @@ def run_and_watch(function: Callable[..., Any], arguments: Mapping[str, Any] | S
     sys.setprofile(watch)
     try:
         result = function(**arguments) if isinstance(arguments, Mapping) else function(*arguments)
+    except bdb.BdbQuit:      # whoever debugs has had enough
+        raise
     except (Exception, SystemExit) as error:
         stopped = error
     finally:
         sys.setprofile(before)
     return Watched(result, seen, stopped)
+
+
+def values_over_time(function: Callable[..., Any], arguments: Mapping[str, Any] | Sequence[Any]) -> dict[str, list[Any]]:
+    """Call a function, and collect for each local array every value that it ever had: one that grows in a loop has several."""
+    code, seen = function.__code__, {}
+
+    def watch(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code is not code:
+            return None
+        for name, value in frame.f_locals.items():
+            if isinstance(value, np.ndarray):
+                values = seen.setdefault(name, [])
+                if not values or not np.array_equal(values[-1], value):
+                    values.append(value.copy())
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        function(**arguments) if isinstance(arguments, Mapping) else function(*arguments)
+    finally:
+        sys.settrace(before)
+    return seen
 
 
 def as_arrays(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -95,7 +123,7 @@ def agrees(yours: Any, expected: Any, tolerance: float) -> bool:
         if [name for name, _ in mine] != [name for name, _ in theirs]:
             return False
         if len(theirs) == 1 and theirs[0][1] is expected:
-            return yours == expected
+            return not isinstance(yours, np.ndarray) and yours == expected
         return all(agrees(a, b, tolerance) for (_, a), (_, b) in zip(mine, theirs))
     try:
         return bool(yours == expected)
@@ -103,20 +131,27 @@ def agrees(yours: Any, expected: Any, tolerance: float) -> bool:
         return False
 
 
-def first_wrong_step(yours: Mapping[str, Any], expected: Mapping[str, Any], arguments: Sequence[str],
-                     tolerance: float) -> tuple[str | None, list[str]]:
+def first_wrong_step(yours: Mapping[str, Any], expected: Mapping[str, Any], arguments: Sequence[str], tolerance: float,
+                     earlier: Mapping[str, Sequence[Any]] | None = None) -> tuple[str | None, list[str]]:
     """The first local array that differs, in the order in which the solution assigns them, and those right before it.
 
-    A name that the answer does not use is passed over.
+    A name that the answer does not use is passed over; so is one that holds the last row or entry of the right array: a loop
+    over the rows left it there. `earlier` holds other values that are right, for an answer that was stopped in the middle.
     """
     right = []
     for name, value in expected.items():
-        if name in arguments or name not in yours or not is_numeric(value) or not np.ndim(value):
+        if name in arguments or name not in yours or not is_numeric(value) or not np.ndim(value) or _last_part(yours[name], value, tolerance):
             continue
-        if not agrees(yours[name], value, tolerance):
+        if not any(agrees(yours[name], known, tolerance) for known in (value, *(earlier or {}).get(name, ()))):
             return name, right
         right.append(name)
     return None, right
+
+
+def _last_part(yours: Any, expected: NDArray[Any], tolerance: float) -> bool:
+    return is_numeric(yours) and any(
+        agrees(yours, expected[index], tolerance) for count in range(1, expected.ndim + 1)
+        for index, sizes in (((-1,) * count, expected.shape[:count]), ((..., *(-1,) * count), expected.shape[-count:])) if min(sizes) > 1)
 
 
 def likely_cause(yours: Any, expected: Any, tolerance: float) -> str | None:
@@ -137,7 +172,37 @@ def likely_cause(yours: Any, expected: Any, tolerance: float) -> str | None:
     sums = _sums_to_one(a, b)
     if sums:
         return sums
-    return _cause_of_ratio(a, b, tolerance)
+    return _cause_of_ratio(a, b, tolerance) or _cause_of_type(yours, expected)
+
+
+def _cause_of_type(yours: Any, expected: Any) -> str | None:
+    """Are there not digits enough?"""
+    mine, right = np.asarray(yours).dtype, np.asarray(expected).dtype
+    return f"its dtype {mine} cuts digits off; it should be {right}" if right.kind == "f" and (
+        mine.kind in "iub" or mine.itemsize < right.itemsize) else None
+
+
+def forgets_to_add(answer: Callable[..., Any], reference: Callable[..., Any]) -> set[str]:
+    """The names which the solution adds up with `+=`, and the answer only sets with `=`."""
+    try:
+        mine, right = inspect.getsource(answer), inspect.getsource(reference)
+    except (OSError, TypeError, SyntaxError, IndexError):      # there is no source to read
+        return set()
+    target = r"^\s*(\w+)(?:\[[^\]]*\])? *"
+    added = [set(re.findall(target + r"\+=", text, re.MULTILINE)) for text in (right, mine)]
+    return (added[0] - added[1]) & set(re.findall(target + "=[^=]", mine, re.MULTILINE))
+
+
+def cause_of_error(error: BaseException) -> str | None:
+    """A guess at the mistake behind an exception."""
+    text = str(error)
+    if isinstance(error, ValueError) and "matmul" in text and "mismatch" in text:
+        sizes = re.search(r"size (\d+) is different from (\d+)", text)
+        return (f"in A @ B the last size of A must be the last but one of B, here {sizes[2]} and {sizes[1]}: "
+                "is a transpose missing, or one too many?") if sizes else None
+    if isinstance(error, ValueError) and "not aligned" in text or "could not be broadcast" in text:
+        return "the shapes do not fit: is a transpose missing, or keepdims=True?"
+    return None
 
 
 def _cause_of_shape(a: NDArray[np.floating], b: NDArray[np.floating], tolerance: float) -> str | None:

@@ -16,31 +16,44 @@ import linecache
 import os
 import pdb
 import re
+import signal
 import sys
-import sysconfig
 import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+import numpy as np
+
 from tinymm.errors import UserError
-from tinymm.learning.arrays import arrays_in, describe, fingerprint, parts_of
+from tinymm.learning.arrays import arrays_in, describe, fingerprint, is_foreign, parts_of
 
 STOP = re.compile(r"#\s*STOP:\s*(.*)")
 INDENT = "    "
+
+
+class _Text(str):
+    """A text that is shown without quotes."""
+
+    __repr__ = str.__str__
 
 
 class ArrayDebugger(pdb.Pdb):
     """pdb with eyes for arrays."""
 
     def __init__(self, **options: Any):
-        super().__init__(skip=["numpy", "numpy.*"], nosigint=True, **options)    # `is_skipped_module` decides
+        super().__init__(skip=["numpy", "numpy.*"], **options)    # `is_skipped_module` decides
         self.prompt = "(step) "
         self._seen: dict[FrameType, dict[str, tuple[Any, ...]]] = {}
 
     # ---- what is shown ----------------------------------------------------------------------------------------------
+
+    def sigint_handler(self, signum: int, frame: FrameType | None) -> None:
+        """Ctrl-C stops at the next line; a second one ends a call that does not come to a next line."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        super().sigint_handler(signum, frame)
 
     def user_call(self, frame: FrameType, argument_list: Any) -> None:
         """Do not stop on the `def` line: the first line of the body comes next, with the arguments shown."""
@@ -65,11 +78,13 @@ class ArrayDebugger(pdb.Pdb):
         found = dict(arrays_in(frame.f_locals))
         now = {name: fingerprint(array) for name, array in found.items()}
         before = self._seen.get(frame)
-        if before is None and frame.f_code.co_name == "<module>":
-            before = {}
-        for name, mark in now.items():
-            if before is None and not name.endswith((".value", ".grad")) or before is not None and before.get(name) != mark:
-                self.show(name, found[name])
+        own = {id(array) for name, array in found.items() if name.isidentifier()}
+        for name, array in found.items():
+            inside = not name.isidentifier()               # in a list, a dict or an object
+            if inside and (before is None and frame.f_code.co_name != "<module>" or id(array) in own):
+                continue                                   # part of an argument, or seen by a name of its own
+            if before is None or before.get(name) != now[name]:
+                self.show(name, array)
         self._seen[frame] = now
 
     def show(self, name: str, array: Any) -> None:
@@ -82,7 +97,12 @@ class ArrayDebugger(pdb.Pdb):
             self.message(f"{INDENT}STOP  {words}" if words else f"{INDENT}STOP")
 
     def is_skipped_module(self, module_name: str | None) -> bool:
-        return _is_foreign(module_name)
+        return module_name == __name__ or is_foreign(module_name)
+
+    def _getval_except(self, *arguments: Any) -> Any:
+        """What `display` shows: pdb asks whether it changed, which an array answers entry by entry, and its text at once."""
+        value = super()._getval_except(*arguments)
+        return _Text(value) if isinstance(value, np.ndarray) else value
 
     # ---- commands ---------------------------------------------------------------------------------------------------
 
@@ -144,19 +164,6 @@ def _equations(text: str) -> tuple[str, list[str]]:
     return first.strip(), [row for row in rows[:end] if row.startswith("    ")]
 
 
-def _is_foreign(module_name: str | None) -> bool:
-    """Is it of the standard library or of an installed package (but tinymm)?"""
-    if module_name is None:
-        return True
-    top = module_name.split(".")[0]
-    if top in ("tinymm", "__main__"):
-        return False
-    if top in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(top), "__file__", None) or ""
-    return any(file.startswith(sysconfig.get_path(place)) for place in ("purelib", "platlib", "stdlib"))
-
-
 def run(file: str | Path, arguments: Sequence[str] = ()) -> int:
     """Step through a script as `python FILE ARGUMENTS` would run it; returns the exit code.
 
@@ -165,8 +172,7 @@ def run(file: str | Path, arguments: Sequence[str] = ()) -> int:
     """
     path = Path(file)
     try:
-        source = path.read_text(encoding="utf-8")
-        code = compile(source, str(path.resolve()), "exec")
+        code = compile(path.read_bytes(), str(path.resolve()), "exec")      # bytes: the file names its encoding
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (SyntaxError, ValueError) as error:
@@ -175,24 +181,52 @@ def run(file: str | Path, arguments: Sequence[str] = ()) -> int:
     debugger = ArrayDebugger()
     for number in marks(str(path.resolve())):
         debugger.set_break(str(path.resolve()), number)
-    saved = sys.argv, sys.path[0], sys.modules["__main__"]
-    main = type(sys)("__main__")
-    main.__file__ = str(path.resolve())
-    sys.argv, sys.path[0], sys.modules["__main__"] = [str(path), *arguments], str(path.resolve().parent), main
+    saved = sys.argv, sys.path[0], sys.modules["__main__"], sys.breakpointhook, pdb.set_trace
+    sys.argv, sys.path[0] = [str(path), *arguments], str(path.resolve().parent)
+    sys.breakpointhook = pdb.set_trace = lambda *_, **__: debugger.set_trace(sys._getframe(1))
     debugger.message("n: next line   s: step into a call   c: to the next STOP   arrays, formula   h: help   q: quit")
+    try:
+        while True:
+            try:
+                return _run_once(debugger, code, path)
+            except pdb.Restart:
+                debugger.message("from the start again")
+    finally:
+        sys.argv, sys.path[0], sys.modules["__main__"], sys.breakpointhook, pdb.set_trace = saved
+
+
+def _run_once(debugger: ArrayDebugger, code: CodeType, path: Path) -> int:
+    """The exit code of the script; after an exception, when the user has looked around."""
+    sys.modules["__main__"] = main = type(sys)("__main__")
+    main.__file__ = str(path.resolve())
     try:
         debugger.run(code, main.__dict__)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except Exception as error:
+        if isinstance(stop.code, int) or stop.code is None:
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+    except pdb.Restart:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
         debugger.message("".join(traceback.format_exception_only(error)).strip())
         debugger.message("the script ended here; look around with arrays, p, u and d, and leave with q")
         debugger.reset()
+        _cut(error.__traceback__)
         debugger.interaction(None, error.__traceback__ if sys.version_info < (3, 13) else error)
         return 1
-    finally:
-        sys.argv, sys.path[0], sys.modules["__main__"] = saved
     return 0
+
+
+def _cut(trace: TracebackType | None) -> None:
+    """Let a traceback end in our own code, not deep inside a package that it called."""
+    last = trace
+    while trace:
+        if not is_foreign(trace.tb_frame.f_globals.get("__name__")):
+            last = trace
+        trace = trace.tb_next
+    if last:
+        last.tb_next = None
 
 
 def without_jit() -> None:

@@ -4,6 +4,7 @@ It may loop forever, raise, print, or end the process; `check` watches from outs
 written to the file descriptor in TINYMM_REPORT: first {"began": number}, then the result.
 """
 
+import bdb
 import builtins
 import contextlib
 import copy
@@ -12,6 +13,8 @@ import inspect
 import io
 import json
 import os
+import pdb
+import re
 import sys
 import traceback
 from dataclasses import asdict, dataclass, field
@@ -21,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from tinymm.errors import UserError
 from tinymm.gradcheck import gradient_check
 from tinymm.learning.chapters import FOLDER, Chapter, import_file
 from tinymm.learning.compare import (
-    Watched, agrees, as_arrays, difference, first_wrong_step, is_numeric, likely_cause, run_and_watch,
+    Watched, agrees, as_arrays, cause_of_error, difference, first_wrong_step, forgets_to_add, is_numeric, likely_cause, run_and_watch,
+    values_over_time,
 )
 from tinymm.learning.exercise import Exercise
 
@@ -55,9 +60,9 @@ class Wrong(Exception):
 
 def check(exercise: Exercise, answers: ModuleType, solutions: ModuleType) -> Result:
     """Check one exercise of a learner's module against the solutions."""
-    result, printed = Result(exercise.number, exercise.function, exercise.title), io.StringIO()
+    result = Result(exercise.number, exercise.function, exercise.title)
     try:
-        with contextlib.redirect_stdout(printed), np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
             answer = getattr(answers, exercise.function, None)
             if not callable(answer):
                 raise Wrong(f"there is no function called {exercise.function} in {Path(answers.__file__).name}")
@@ -65,14 +70,18 @@ def check(exercise: Exercise, answers: ModuleType, solutions: ModuleType) -> Res
                 _check_once(exercise, answer, solutions, np.random.default_rng([seed, exercise.number]))
             if exercise.forward:
                 _check_gradient(exercise, answer, solutions)
-    except NotImplementedError:
-        result.state = "not begun"
+    except NotImplementedError as stub:
+        result.state, other = "not begun", re.search(r"exercise (\d+)", str(stub))
+        if other and int(other[1]) != exercise.number:
+            result.lines = [f"it calls exercise {other[1]}, which is not begun"]
     except Wrong as wrong:
         stopped_by = [_told(wrong.__cause__, answers)] if wrong.__cause__ else []
         result.state, result.lines, result.step = "wrong", stopped_by + wrong.lines, wrong.step
+    except bdb.BdbQuit:
+        raise
     except (Exception, SystemExit) as error:
-        result.state, result.lines = "wrong", [_told(error, answers)]
-    result.printed = printed.getvalue()[:PRINTED]
+        cause = cause_of_error(error)
+        result.state, result.lines = "wrong", [_told(error, answers)] + ([f"likely: {cause}"] if cause else [])
     return result
 
 
@@ -87,12 +96,14 @@ def _check_once(exercise: Exercise, answer: Any, solutions: ModuleType, rng: np.
     right, given = run_and_watch(reference, copy.deepcopy(arguments)), copy.deepcopy(arguments)
     yours = run_and_watch(answer, given)
     names = list(inspect.signature(reference).parameters)
+    if isinstance(yours.error, TypeError) and not yours.error.__traceback__.tb_next:      # it was not even entered
+        raise Wrong(f"{exercise.function} should take the arguments {inspect.signature(reference)}: {yours.error}")
     if yours.error:
-        _explain_error(exercise, yours, right, names)
+        _explain_error(exercise, yours, right, names, values_over_time(reference, copy.deepcopy(arguments)))
     if yours.result is None and right.result is not None:
         raise Wrong(f"{exercise.function} returns None: is the `return` missing?")
     _check_unchanged(exercise, given, arguments, answer)
-    _compare(exercise, yours, right, names, arguments)
+    _compare(exercise, yours, right, names, arguments, forgets_to_add(answer, reference))
 
 
 def _upstream(out: Any, rng: np.random.Generator) -> Any:
@@ -102,14 +113,17 @@ def _upstream(out: Any, rng: np.random.Generator) -> Any:
 def _check_unchanged(exercise: Exercise, after: Any, before: Any, answer: Any) -> None:
     names = list(before) if isinstance(before, dict) else list(inspect.signature(answer).parameters)
     for name, (a, b) in zip(names, zip(after.values(), before.values()) if isinstance(before, dict) else zip(after, before)):
-        for (label, x), (_, y) in zip(as_arrays(name, a), as_arrays(name, b)):
-            if isinstance(y, np.ndarray) and not agrees(x, y, 0):
-                raise Wrong(f"{exercise.function} changes its input {label} in place; work on a new array (x = x + 1, not x += 1)")
+        mine, theirs = as_arrays(name, a), as_arrays(name, b)
+        changed = next((label for (label, x), (_, y) in zip(mine, theirs)
+                        if isinstance(y, (np.ndarray, int, float, str, list, tuple)) and not agrees(x, y, 0)), None)
+        if changed or len(mine) != len(theirs):
+            raise Wrong(f"{exercise.function} changes its input {changed or name} in place; "
+                        "work on a new array (x = x + 1, not x += 1), or on a copy")
 
 
-def _explain_error(exercise: Exercise, yours: Watched, right: Watched, names: list[str]) -> None:
+def _explain_error(exercise: Exercise, yours: Watched, right: Watched, names: list[str], earlier: dict[str, list[Any]]) -> None:
     """An exception is often the late trace of an array that was wrong before: then that is told, else just the exception."""
-    step, before = first_wrong_step(yours.steps, right.steps, names, exercise.tolerance)
+    step, before = first_wrong_step(yours.steps, right.steps, names, exercise.tolerance, earlier)
     if step is None or isinstance(yours.error, NotImplementedError):
         raise yours.error
     raise Wrong(*_about_step(exercise, step, before, yours, right), step=step) from yours.error
@@ -123,7 +137,7 @@ def _about_step(exercise: Exercise, step: str, before: list[str], yours: Watched
             _table(f"`{step}`", yours.steps[step], right.steps[step])]
 
 
-def _compare(exercise: Exercise, yours: Watched, right: Watched, names: list[str], arguments: Any) -> None:
+def _compare(exercise: Exercise, yours: Watched, right: Watched, names: list[str], arguments: Any, unadded: set[str]) -> None:
     expected, tolerance = right.result, exercise.tolerance
     label = "the result" if not isinstance(expected, (tuple, list)) else "result"
     mine, theirs = as_arrays(label, yours.result), as_arrays(label, expected)
@@ -131,20 +145,33 @@ def _compare(exercise: Exercise, yours: Watched, right: Watched, names: list[str
         cause = _known_mistake(exercise, yours.result, arguments)
         raise Wrong(f"{exercise.function} should return {_form(expected)}, but yours returns {_form(yours.result)}",
                     *([f"likely: {cause}"] if cause else []))
+    if exercise.forward and len(theirs) == len(exercise.differentiable) > 1:
+        theirs = [(f"d_{name}", b) for name, (_, b) in zip(exercise.differentiable, theirs)]
+    if exercise.function.endswith("_forward"):
+        theirs = [(name.replace("result[1]", "cache"), b) for name, b in theirs]
     step, before = first_wrong_step(yours.steps, right.steps, names, tolerance)
-    for (name, a), (_, b) in zip(mine, theirs):
-        if agrees(a, b, tolerance):
-            continue
-        lines = [_table(name, a, b)]
+    wrong = [(name, a, b) for (_, a), (name, b) in zip(mine, theirs) if not agrees(a, b, tolerance)]
+    if wrong:
+        name, a, b = min(wrong, key=lambda part: np.shape(part[1]) == np.shape(part[2]))     # shapes first
+        lines = [_table(*part) for part in wrong[:4]]
         cause = likely_cause(a, b, tolerance)
         if step is not None:
-            lines += _about_step(exercise, step, before, yours, right)
+            sentence, numbers = _about_step(exercise, step, before, yours, right)
+            known = any(line.endswith(numbers.partition("` ")[2]) for line in lines)      # said of the result already
+            lines += [sentence] if known else [sentence, numbers]
             cause = likely_cause(yours.steps[step], right.steps[step], tolerance) or cause
+        if (step or name) in unadded:
+            cause = f"`{step or name} =` keeps only the last part, but the parts add up: `{step or name} +=`"
+        other = next((label for label, value in theirs if label != name and agrees(a, value, tolerance)), None)
+        if other:
+            cause = f"{name} is what {other} should be: are they in another order?"
         cause = _known_mistake(exercise, yours.result, arguments) or cause
         if cause:
             lines.append(f"likely: {cause}")
         raise Wrong(*lines, step=step or name)
-    for (name, a), (_, b) in zip(mine, theirs):
+    for (_, a), (name, b) in zip(mine, theirs):
+        if type(b) is np.ndarray and isinstance(a, np.ndarray) and type(a) is not np.ndarray:
+            raise Wrong(f"{name} is a {type(a).__name__}; it should be an array of NumPy", step=name)
         if isinstance(b, np.ndarray) and isinstance(a, np.ndarray) and a.dtype != b.dtype:
             raise Wrong(f"{name} has the right values but dtype {a.dtype}; it should be {b.dtype}", step=name)
 
@@ -168,7 +195,12 @@ def _check_gradient(exercise: Exercise, answer: Any, solutions: ModuleType) -> N
     constants = tuple(name for name in inputs if name not in exercise.differentiable)
     report = gradient_check(forward, answer, inputs, rng=rng, constants=constants, max_entries=12)
     if not report.ok:
-        raise Wrong("the values agree, but the gradient check fails:", *str(report).splitlines()[:6])
+        out, cache = forward(**inputs)
+        steps = run_and_watch(answer, (_upstream(out, rng), cache)).steps
+        narrow = next((f"`{name}` is {value.dtype}" for name, value in steps.items()
+                       if isinstance(value, np.ndarray) and value.dtype in (np.float16, np.float32)), None)
+        raise Wrong("the values agree, but the gradient check fails:", *str(report).splitlines()[:6],
+                    *([f"likely: {narrow}, which cuts digits off"] if narrow else []))
 
 
 def _form(value: Any, depth: int = 0) -> str:
@@ -176,17 +208,18 @@ def _form(value: Any, depth: int = 0) -> str:
     if isinstance(value, (tuple, list)):
         what, count = type(value).__name__, len(value)
         if depth == 2 or count > 12 or all(isinstance(item, (int, float, str)) for item in value):
-            return f"a {what} of {count}"
+            return f"{'an' if what[0] in 'AEIO' else 'a'} {what} of {count}"
         return f"({', '.join(_form(item, depth + 1) for item in value)}{',' if count == 1 else ''})"
     if isinstance(value, np.ndarray):
-        return f"an array {value.shape}"
-    return "None" if value is None else "a number" if is_numeric(value) else f"{type(value).__name__} {_short(value)}"
+        return f"an array {value.shape}" + ("" if is_numeric(value) else f" of dtype {value.dtype}")
+    return "None" if value is None else "a number" if is_numeric(value) else _short(value)
 
 
 def _table(name: str, yours: Any, expected: Any) -> str:
     """One line: name, shapes, the largest relative error, where, and both values there."""
     if not is_numeric(expected) or not is_numeric(yours):
-        return f"{name} should be {_short(expected)}, but is {_short(yours)}"
+        a, b = (_form(value) if isinstance(value, np.ndarray) else _short(value) for value in (expected, yours))
+        return f"{name} should be {a}, but is {b}"
     if np.shape(yours) != np.shape(expected):
         return f"{name} should have shape {np.shape(expected)}, but has {np.shape(yours)}"
     worst = difference(yours, expected)
@@ -198,45 +231,105 @@ def _table(name: str, yours: Any, expected: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 70 else text[:67] + "..."
+    try:
+        return _cut(repr(value), 70)
+    except Exception:      # a __repr__ that fails
+        return f"a {type(value).__name__}"
 
 
-def _told(error: BaseException, answers: ModuleType) -> str:
+def _cut(text: str, most: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[:most - 3] + "..."
+
+
+def _told(error: BaseException, answers: ModuleType | Path) -> str:
     """An exception in one line, with the line of the learner's file where it arose."""
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == answers.__file__]
+    file = str(answers) if isinstance(answers, Path) else answers.__file__
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f" in line {places[-1].lineno}: {places[-1].line}" if places else ""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}{where}" + (f"  ({text[0]})" if text else "")
+    try:
+        text = str(error).strip().splitlines()
+    except Exception:      # a __str__ that fails
+        text = []
+    return f"{type(error).__name__}{where}" + (f"  ({_cut(text[0], 200)})" if text else "")
 
 
-def _no_keyboard(prompt: str = "") -> str:
-    raise RuntimeError("input() waits for a keyboard, and the checker has none")
+def _no_keyboard(*prompt: Any, **options: Any) -> str:
+    raise RuntimeError("input() and breakpoint() wait for a keyboard, and the checker has none; "
+                       "`python lessons/debug_check.py FILE` has one")
+
+
+class Head(io.StringIO):
+    """Keeps the beginning of what is written into it."""
+
+    def write(self, text: str) -> int:
+        super().write(text[:max(0, PRINTED - self.tell())])
+        return len(text)
+
+    def close(self) -> None:
+        """Whoever closes it may go on."""
+
+
+def _limit_memory() -> None:
+    """Half of the machine's memory may be used, so that an answer that takes ever more ends before others have to."""
+    with contextlib.suppress(ImportError, OSError, ValueError):      # not every system can
+        import resource
+
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        resource.setrlimit(resource.RLIMIT_DATA, (half, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def import_answers(path: Path) -> ModuleType:
+    """The learner's file as a module.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        return import_file(path)
+    except SyntaxError as error:
+        where = f", line {error.lineno}" if error.lineno else ""
+        raise UserError(f"{path.name}{where} cannot be run: {type(error).__name__}: {error.msg}") from error
+    except bdb.BdbQuit:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path.name} cannot be run: {_told(error, path)}") from error
 
 
 def main(folder: str, answers: str, only: str = "") -> None:
     """Check a chapter, one exercise after the other, and report each."""
     # The learner's prints must not get into the reports, which have a channel of their own.
     report = os.fdopen(int(os.environ["TINYMM_REPORT"]), "w", buffering=1)
-    builtins.input = _no_keyboard
+    builtins.input = sys.breakpointhook = pdb.set_trace = _no_keyboard
     faulthandler.enable(file=sys.stderr)
     path = Path(folder)
     match = FOLDER.match(path.name)
     chapter = Chapter(int(match[1]), match[2], path)
     exercises = [exercise for exercise in chapter.exercises() if not only or exercise.number == int(only)]
     solutions = import_file(path / "solutions.py")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            module = import_file(Path(answers))
-    except (Exception, SystemExit) as error:
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        text = f"{Path(answers).name}{where} cannot be run: {type(error).__name__}: {getattr(error, 'msg', error)}"
-        for exercise in exercises:
-            print(json.dumps(asdict(Result(exercise.number, exercise.function, exercise.title, "wrong", [text]))), file=report)
-        return
+    _limit_memory()
+    module, wrong = None, ""
+    with contextlib.redirect_stdout(Head()), contextlib.redirect_stderr(Head()):
+        try:
+            module = import_answers(Path(answers))
+        except UserError as error:
+            wrong = str(error)
+        except BaseException as error:      # such as KeyboardInterrupt, which nobody pressed
+            wrong = f"{Path(answers).name} cannot be run: {_told(error, Path(answers))}"
     for exercise in exercises:
-        print(json.dumps({"began": exercise.number}), file=report)
-        print(json.dumps(asdict(check(exercise, module, solutions))), file=report)
+        result, printed = Result(exercise.number, exercise.function, exercise.title, "wrong", [wrong]), Head()
+        if module:
+            print(json.dumps({"began": exercise.number}), file=report)
+            try:
+                with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                    result = check(exercise, module, solutions)
+            except BaseException as error:
+                result.lines = [_told(error, module)]
+        result.printed = printed.getvalue()
+        print(json.dumps(asdict(result)), file=report)
+    os._exit(0)      # threads of an answer may go on for ever
 
 
 if __name__ == "__main__":
