@@ -179,6 +179,7 @@ def grows(x, words):
     # stopped in the second round: both are right so far, and only the error is told
     ("twice = 2 * row", "twice = 2 * row if row is x[0] or total[0] == x[0, 0] else 1 / nothing", "NameError", "first wrong"),
     ("twice = 2 * row", "twice = 3 * row if total[0] == x[0, 0] else 1 / nothing", "`twice` is the first wrong one", "`total` is the"),
+    ("table = np.stack([total, twice])", "table = total\n    return table @ x.T @ x.T", "likely: an axis is summed away", "transpose is"),
     # a loop over the rows leaves the last row of the right table behind
     ("table = np.stack([total, twice])\n    return table", "table = twice\n    return np.stack([total, 2 * total])", "result", "first wrong"),
     ("total, doubled", "words.pop(); total, doubled", "changes its input words in place", "first wrong"),

@@ -126,7 +126,8 @@ def _explain_error(exercise: Exercise, yours: Watched, right: Watched, names: li
     step, before = first_wrong_step(yours.steps, right.steps, names, exercise.tolerance, earlier)
     if step is None or isinstance(yours.error, NotImplementedError):
         raise yours.error
-    raise Wrong(*_about_step(exercise, step, before, yours, right), step=step) from yours.error
+    cause = likely_cause(yours.steps[step], right.steps[step], exercise.tolerance) or cause_of_error(yours.error)
+    raise Wrong(*_about_step(exercise, step, before, yours, right), *([f"likely: {cause}"] if cause else []), step=step) from yours.error
 
 
 def _about_step(exercise: Exercise, step: str, before: list[str], yours: Watched, right: Watched) -> list[str]:
