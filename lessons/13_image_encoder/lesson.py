@@ -826,8 +826,9 @@ for kind, (norms, skips) in kinds.items():
 figure, panels = new_figure(9, 3.4, 1, 2)
 for kind, values in deep.items():
     panels[0].semilogy(lengths[kind, 0.7], label=kind)
-    smooth = np.convolve(values, np.ones(10) / 10, mode="same" if FAST else "valid")   # a mean over 10 steps
-    panels[1].plot(np.arange(len(smooth)) + 10, smooth)
+    width = 1 if FAST else 10
+    smooth = np.convolve(values, np.ones(width) / width, mode="valid")                 # a mean over 10 steps
+    panels[1].plot(np.arange(len(smooth)) + width, smooth)
 panels[0].set_title("a random gradient, small weights")
 panels[0].set_xlabel("blocks walked back")
 panels[0].set_ylabel("its length")
