@@ -7,26 +7,28 @@ from tinymm.learning.exercise import Exercise
 
 def axis(rng):
     """With every remainder of the division, which tells rounding up from rounding down; each mistake below gives another number."""
-    return {"n": 12 + int(rng.integers(3)), "k": 7, "stride": 3, "padding": 6}
+    return {"n": 20 + int(rng.integers(3)), "k": 7, "stride": 3, "padding": 9}
 
 
 def images(rng):
-    """Windows that overlap, a row that none reaches, and no two sizes equal that could be confused."""
-    return {"padded": rng.normal(size=(2, 8, 6, 3)), "kh": 3, "kw": 2, "stride": 2}
+    """Windows that overlap, a row and a column that none reaches, 5 x 6 windows, and no two sizes equal."""
+    return {"padded": rng.normal(size=(4, 12, 13, 7)), "kh": 3, "kw": 2, "stride": 2}
 
 
 def copies(rng):
-    return {"d_columns": rng.normal(size=(2 * 3 * 2, 3 * 4 * 2)), "shape": (2, 8, 6, 2), "kh": 3, "kw": 4, "stride": 2}
+    """6 x 2 windows, and a row that none reaches."""
+    return {"d_columns": rng.normal(size=(5 * 6 * 2, 3 * 4 * 7)), "shape": (5, 14, 6, 7), "kh": 3, "kw": 4, "stride": 2}
 
 
 def convolution(rng):
     """With and without padding."""
-    return {"x": rng.normal(size=(2, 9, 6, 3)), "weight": rng.normal(size=(4, 3, 3, 7)), "bias": rng.normal(size=7), "stride": 2,
+    return {"x": rng.normal(size=(2, 9, 6, 5)), "weight": rng.normal(size=(4, 3, 5, 7)), "bias": rng.normal(size=7), "stride": 2,
             "padding": int(rng.integers(3))}
 
 
 def pooling(rng):
-    return {"x": rng.normal(size=(2, 8, 5, 3)), "size": 3, "stride": 2}
+    """4 x 2 windows."""
+    return {"x": rng.normal(size=(6, 10, 5, 7)), "size": 3, "stride": 2}
 
 
 FACTS = {
@@ -172,6 +174,7 @@ EXERCISES = [
                 lambda n, k, stride, padding: (n + 2 * padding - k) // stride,
             "the padding stands at both ends: 2 * padding": lambda n, k, stride, padding: (n + padding - k) // stride + 1,
             "the padding is missing": lambda n, k, stride, padding: (n - k) // stride + 1,
+            "the padding makes the image larger: + 2 * padding": lambda n, k, stride, padding: (n - 2 * padding - k) // stride + 1,
             "a window that does not fit whole does not count: round down, not up":
                 lambda n, k, stride, padding: -((k - n - 2 * padding) // stride) + 1,
             "the kernel's size is missing: the last window must end within the image":
@@ -233,7 +236,7 @@ EXERCISES = [
         facts=FACTS,
         mistakes={
             "windows overlap: += instead of =": lambda **given: _col2im(**given, add=0),
-            "a pixel that is named several times in one += keeps only the last: np.add.at, or a loop over the places of the kernel":
+            "of all windows that a pixel lay in, yours keeps the last: += in a loop, or np.add.at where one line names a pixel several times":
                 _first_only,
             "window i begins at row i * stride; yours begins at row i": lambda **given: _col2im(**given, step=1),
             "it is a sum over the windows, not their mean": lambda **given: _col2im(**given, divide=True),

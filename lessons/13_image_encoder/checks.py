@@ -26,12 +26,14 @@ def residual(rng):
 
 
 def cut(rng):
-    return {"images": rng.normal(size=(2, 9, 6, 4)), "P": 3}
+    """4 x 2 squares of 3 x 3 pixels: as many squares down or across as pixels in one would hide a mistake."""
+    return {"images": rng.normal(size=(5, 12, 6, 7)), "P": 3}
 
 
 def tokens(rng):
-    return {"images": rng.normal(size=(2, 6, 4, 3)), "weight": rng.normal(size=(12, 5)), "bias": rng.normal(size=5),
-            "positions": rng.normal(size=(6, 5)), "P": 2}
+    """5 x 4 squares of 2 x 2 pixels."""
+    return {"images": rng.normal(size=(6, 10, 8, 3)), "weight": rng.normal(size=(12, 7)), "bias": rng.normal(size=7),
+            "positions": rng.normal(size=(20, 7)), "P": 2}
 
 
 FACTS = {
@@ -137,7 +139,7 @@ def _gain_inside(d_out, cache):
     return scale * (gain * d_out - (d_bias / M + normed * d_gain / M if training else 0)), d_gain, d_bias
 
 
-def _block(at_sum=relu_backward, inner=relu_backward, to_skip=lambda d_sum, d_out: d_sum, to_branch=lambda d_sum, d_p: d_sum,
+def _block(at_sum=relu_backward, inner=relu_backward, to_skip=lambda d_sum, d_out: d_sum, to_branch=lambda d_sum, d_p, d_out: d_sum,
            x=lambda through, past: through + past, norm=_backward(), order=tuple(range(10))):
     """residual_backward, with one of these pieces changed."""
     def wrong(d_out, cache):
@@ -145,7 +147,7 @@ def _block(at_sum=relu_backward, inner=relu_backward, to_skip=lambda d_sum, d_ou
         d_sum = at_sum(d_out, relu_out)
         d_p, d_g_s, d_b_s = norm(to_skip(d_sum, d_out), norm_s)
         d_past, d_W_s, _ = conv2d_backward(d_p, conv_s)
-        d_c, d_g_2, d_b_2 = norm(to_branch(d_sum, d_p), norm_2)
+        d_c, d_g_2, d_b_2 = norm(to_branch(d_sum, d_p, d_out), norm_2)
         d_r, d_W_2, _ = conv2d_backward(d_c, conv_2)
         d_a, d_g_1, d_b_1 = norm(inner(d_r, relu_1), norm_1)
         d_through, d_W_1, _ = conv2d_backward(d_a, conv_1)
@@ -164,6 +166,11 @@ def _cut(axes):
         B, H, W, C = images.shape
         return images.reshape(B, H // P, P, W // P, P, C).transpose(axes).reshape(B, -1, P * P * C)
     return wrong
+
+
+def _far_apart(images, P):
+    B, H, W, C = images.shape
+    return images.reshape(B, P, H // P, P, W // P, C).transpose(0, 2, 4, 1, 3, 5).reshape(B, -1, P * P * C)
 
 
 def _tokens(images=lambda d, shape, P: _put_back(d, shape, P), through=lambda d, weight: d @ weight.T,
@@ -222,7 +229,7 @@ EXERCISES = [
             "in training the mean is that of x, too, not only the variance": _forward(mean_mode=lambda training: False),
             "in training the variance is that of x, too, not only the mean": _forward(mode=lambda training: False),
             "the variance divides by M here; M - 1 is only for the running one": _forward(ddof=1),
-            "epsilon is missing": _forward(scale=lambda v, epsilon: 1 / np.sqrt(v)),
+            "epsilon, an argument, is missing": _forward(scale=lambda v, epsilon: 1 / np.sqrt(v)),
             "epsilon stands inside of the root": _forward(scale=lambda v, epsilon: 1 / (np.sqrt(v) + epsilon)),
             "the root is missing": _forward(scale=lambda v, epsilon: 1 / (v + epsilon)),
             "that is a layer norm: the mean is over all axes but the last": _forward(axes=-1),
@@ -254,6 +261,10 @@ EXERCISES = [
             "the term of the mean is missing, shift": _backward(inside=lambda d, shift, n, along: d - n * along),
             "the term of the variance is missing, normed * along": _backward(inside=lambda d, shift, n, along: d - shift),
             "the term of the variance is along times normed": _backward(inside=lambda d, shift, n, along: d - shift - along),
+            "the term of the variance is half of what it must be: the slope of a square has a factor 2": _backward(
+                inside=lambda d, shift, n, along: d - shift - n * along / 2),
+            "shift and along are in each other's places: normed belongs to along": _backward(
+                inside=lambda d, shift, n, along: d - along - n * shift),
             "the signs: both terms are taken away": _backward(inside=lambda d, shift, n, along: d + shift + n * along),
             "the sign of the last term: it is taken away": _backward(inside=lambda d, shift, n, along: d - shift + n * along),
             "the sign of shift: it is taken away": _backward(inside=lambda d, shift, n, along: d + shift - n * along),
@@ -265,6 +276,7 @@ EXERCISES = [
             "M counts the numbers of one channel, B H W; yours counts those of all channels": _backward(M=lambda d: d.size),
             "M counts images and places, B H W; yours counts the places of one image": _backward(M=lambda d: d[0, ..., 0].size),
             "M counts one channel of all images, B H W; yours counts all channels of one image": _backward(M=lambda d: d[0].size),
+            "the forward divides by M, so M stands here, not M - 1": _backward(M=lambda d: d[..., 0].size - 1),
             "shift and along are means: the division by M is missing": _backward(M=lambda d: 1),
             "the images of a batch share their means; yours takes means for each image": _backward(
                 means=lambda d, n, g: (d.mean(axis=(1, 2), keepdims=True), (d * n).mean(axis=(1, 2), keepdims=True))),
@@ -302,7 +314,8 @@ EXERCISES = [
             "the last relu is not undone: d_sum = relu_backward(d_out, relu_out)": _block(at_sum=_nothing),
             "the skip gets d_sum, too, which came through the last relu, not d_out": _block(to_skip=lambda d_sum, d_out: d_out),
             "the branch and the skip stand side by side: the branch gets d_sum, not what went through the skip's norm": _block(
-                to_branch=lambda d_sum, d_p: d_p),
+                to_branch=lambda d_sum, d_p, d_out: d_p),
+            "the branch gets d_sum, too, which came through the last relu, not d_out": _block(to_branch=lambda d_sum, d_p, d_out: d_out),
             "the relu within the branch is not undone": _block(inner=_nothing),
             "in training a norm's mean and variance depend on every x: is exercise 3 right?": _block(norm=_backward(three=lambda t: False)),
             "the skip's three gradients come last": _block(order=(0, 7, 8, 9, 1, 2, 3, 4, 5, 6)),
@@ -320,7 +333,8 @@ EXERCISES = [
             "the squares go row by row; yours go column by column": _cut((0, 3, 1, 2, 4, 5)),
             "the pixels of a square go row by row; yours go column by column": _cut((0, 1, 3, 4, 2, 5)),
             "the channels of a pixel stay together, as the last axis": _cut((0, 1, 3, 5, 2, 4)),
-            "(B, H/P, P, W/P, P, C): the axes 2 and 3 are swapped, not 1 and 3": _cut((0, 3, 2, 1, 4, 5))},
+            "(B, H/P, P, W/P, P, C): the axes 2 and 3 are swapped, not 1 and 3": _cut((0, 3, 2, 1, 4, 5)),
+            "neighbours must stay together: H becomes (H // P, P), not (P, H // P), and W likewise": _far_apart},
     ),
     Exercise(
         6, "tokens_backward", "back to the pixels", tokens, forward="tokens_forward",
@@ -333,12 +347,15 @@ EXERCISES = [
             "the squares must be put back in their places: the transpose is missing": _tokens(
                 images=lambda d, shape, P: _put_back(d, shape, P, (0, 1, 2, 3, 4, 5))),
             "the gradient of the patches must be put back into an image": _tokens(images=lambda d, shape, P: d),
+            "d_patches hold squares: reshape to (B, H/P, W/P, P, P, C) before the swap, not to (B, H/P, P, W/P, P, C)": _tokens(
+                images=lambda d, shape, P: _cut((0, 1, 3, 2, 4, 5))(d.reshape(shape), P).reshape(shape)),
             "within a square rows and columns are swapped": _tokens(
                 images=lambda d, shape, P: _put_back(d, shape, P, (0, 1, 4, 2, 3, 5))),
             "the positions are not shared among images by a mean: the gradient is the sum over the images": _tokens(
                 positions=lambda d: d.mean(axis=0)),
             "each token has its own position: sum over the images alone": _tokens(
                 positions=lambda d: d.sum(axis=(0, 1)) + 0 * d[0]),
+            "each token has its own position: the sum over the images alone, of shape (N, D)": _tokens(positions=lambda d: d.sum(axis=(0, 1))),
             "the bias served every token of every image: the sum over both axes, not a mean": _tokens(bias=lambda d: d.mean(axis=(0, 1))),
             "the weight served all images: the sum over them, not the mean": _tokens(
                 weight_of=lambda patches, d: np.einsum("bnk,bnd->kd", patches, d) / len(d)),
