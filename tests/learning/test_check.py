@@ -242,6 +242,13 @@ def test_lists_and_words_are_shown_as_they_are():
     assert result.lines[0] == "result should be ['a', 'b'], but is ['a', 'c']"
 
 
+def test_a_whole_number_is_no_float():
+    solutions, answers = ModuleType("solutions"), ModuleType("answers")
+    solutions.f, answers.f, answers.__file__ = lambda n: n // 2, lambda n: n / 2, "answers.py"
+    result = check(Exercise(1, "f", "", lambda rng: {"n": 4}, ()), answers, solutions)
+    assert result.lines == ["the result has the right value, but is a float; it should be a whole number"]
+
+
 def test_a_debugger_can_be_left():
     answers = ModuleType("answers")
 

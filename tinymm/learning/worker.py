@@ -173,6 +173,8 @@ def _compare(exercise: Exercise, yours: Watched, right: Watched, names: list[str
     for (_, a), (name, b) in zip(mine, theirs):
         if type(b) is np.ndarray and isinstance(a, np.ndarray) and type(a) is not np.ndarray:
             raise Wrong(f"{name} is a {type(a).__name__}; it should be an array of NumPy", step=name)
+        if isinstance(b, (int, np.integer)) and not isinstance(b, bool) and isinstance(a, (float, np.floating)):
+            raise Wrong(f"{name} has the right value, but is a {type(a).__name__}; it should be a whole number", step=name)
         if isinstance(b, np.ndarray) and isinstance(a, np.ndarray) and a.dtype != b.dtype:
             raise Wrong(f"{name} has the right values but dtype {a.dtype}; it should be {b.dtype}", step=name)
 
