@@ -9,8 +9,9 @@ length 1, by their dot product; a temperature makes the differences large enough
 Each row asks "which of the B names is this drawing's?", each column "which drawing is this name's?". The other pairs of the
 batch are the wrong answers, so a larger batch is a harder question.
 
-Why a temperature: dot products of unit vectors lie between -1 and 1, and a softmax of such numbers is nearly even; with
-B = 256 its loss could not fall below about 3.6. With e^s = 100 the right pair needs to be ahead by 0.1 only.
+Why a temperature: dot products of unit vectors lie between -1 and 1, and a softmax of such numbers is nearly even. Those of
+the B - 1 wrong pairs cannot all lie below -1 / (B - 1), so without it the loss could not fall below
+log(1 + (B - 1) e^(-B / (B - 1))), for B = 256 about 4.5. With e^s = 100 the right pair needs to be ahead by 0.1 only.
 """
 
 from typing import Any, NamedTuple
