@@ -9,7 +9,7 @@ from tinymm.learning.exercise import Exercise
 def lengths(rng):
     """The first has image tokens; one of the later ones may have none."""
     T = int(rng.integers(3, 6))
-    return {"N": int(rng.choice([2, 6, 0])), "T": T}
+    return {"N": int(rng.choice([6, 2, 0])), "T": T}
 
 
 def scores(rng):
@@ -20,9 +20,10 @@ def scores(rng):
 
 
 def joint(rng):
-    """No two sizes equal that could be confused: B 2, T 3, N 5, D 4, C 6."""
+    """No two sizes equal that could be confused: B 2, D 4, C 6, and T 3, N 5 or T 5, N 3 (N, T swapped in the mask shows only where T > N + 1)."""
+    T, N = (3, 5) if rng.random() < 0.5 else (5, 3)
     widths = {"W_q": 4, "W_kt": 4, "W_vt": 4, "W_ki": 6, "W_vi": 6, "W_o": 4}
-    return {"x": rng.normal(size=(2, 3, 4)), "image": rng.normal(size=(2, 5, 6))} | {
+    return {"x": rng.normal(size=(2, T, 4)), "image": rng.normal(size=(2, N, 6))} | {
         name: rng.normal(size=(width, 4)) / 2 for name, width in widths.items()}
 
 
@@ -146,6 +147,11 @@ EXERCISES = [
                "(place < N) | (place <= place[:, None])"),
         mistakes={
             "rows and columns are swapped: the query is the row, the key the column": lambda N, T: _mask(N, T).T,
+            "the image's places are 0 to N - 1: place < N, not place <= N": lambda N, T: _mask(N, T) | (np.arange(N + T) == N),
+            "one of the two is enough: |, not &": lambda N, T: (np.arange(N + T) < N) & np.tril(np.ones((N + T, N + T), bool)),
+            "np.triu is the triangle of the later places; a word sees those before it: np.tril": lambda N, T: (
+                (np.arange(N + T) < N) | np.triu(np.ones((N + T, N + T), bool))),
+            "N is the number of image tokens, and T that of words; yours are swapped": lambda N, T: _mask(T, N),
             "a word also sees itself: <=, not <": lambda N, T: (np.arange(N + T) < N) | np.tril(np.ones((N + T, N + T), bool), -1),
             "an image token also sees the image tokens behind it: the image is no text": lambda N, T: np.tril(np.ones((N + T, N + T), bool)),
             "np.tril(..., N) lets every query see N places further; a word does not see the words behind it": lambda N, T: np.tril(
@@ -171,6 +177,10 @@ EXERCISES = [
                 **given, highest=lambda i, t: (0, 0)),
             "the same number must be subtracted from both kinds; yours subtracts from each its own largest": lambda **given: _share(
                 **given, highest=_own_highest),
+            "each word has a largest score of its own; with one for all words the scores of others underflow to 0 / 0": lambda **given: _share(
+                **given, highest=lambda i, t: (max(i.max(), t.max()),) * 2),
+            "highest is the largest of both kinds; yours is the largest at the words": lambda **given: _share(
+                **given, highest=lambda i, t: (t.max(axis=-1, keepdims=True),) * 2),
             "that is the share of the words: Z_i stands above": lambda **given: _share(**given, of_words=True),
             "Z is a sum over keys, not their mean: a modality with more keys has more": lambda **given: _share(**given, gather=np.mean),
             "the sum over keys, not the largest of them": lambda **given: _share(**given, gather=np.max),
@@ -191,6 +201,8 @@ EXERCISES = [
                 **given, allowed=lambda N, T: np.tril(np.ones((T, N + T), bool))),
             "the words' rows of the mask are the last T, not the first": lambda **given: _forward(
                 **given, allowed=lambda N, T: _mask(N, T)[:T]),
+            "prefix_mask(N, T) takes the number of image tokens first; yours are swapped": lambda **given: _forward(
+                **given, allowed=lambda N, T: _mask(T, N)[N:]),
             "a mask is True where looking is allowed": lambda **given: _forward(**given, allowed=lambda N, T: ~_mask(N, T)[N:]),
             "the image comes first, in the keys as in the mask": lambda **given: _forward(**given, words_first=True),
             "the image comes first, so that the cache holds it first": lambda **given: _forward(

@@ -51,7 +51,7 @@ def image_share(scores_i, scores_t):
 def joint_attention_forward(x, image, W_q, W_kt, W_vt, W_ki, W_vi, W_o):
     """One attention of the words over the image tokens and the words, with one head:
 
-        h = Attention(x W_q, [image W_ki, x W_kt], [image W_vi, x W_vt]) W_o
+        out = Attention(x W_q, [image W_ki, x W_kt], [image W_vi, x W_vt]) W_o
 
     The image comes first, and a word sees the whole image, itself and the words before it. Name the steps q, k_t, v_t (B, T, D),
     k_i, v_i (B, N, D), k, v (B, N + T, D), mixed (B, T, D), out. `attention_forward(q, k, v, mask)` divides by sqrt(D), takes a mask

@@ -108,7 +108,8 @@ assert np.allclose(together, [1, 2]) and np.allclose(together, 4 / 6 * at_image 
 # %% [markdown]
 # ## One softmax is a mixture of two
 #
-# For one query let $a_s$ be its scores, and cut the sum of the softmax in two, over the image tokens and over the words that it may see:
+# For one query let $a_s$ be its scores, and cut the sum of the softmax in two, over the image tokens ($i$) and over the words that it may
+# see ($t$, for text):
 #
 # $$ Z_i = \sum_{s \,\in\, \text{image}} e^{a_s}, \qquad Z_t = \sum_{s \,\in\, \text{words}} e^{a_s} $$
 #
@@ -130,8 +131,8 @@ assert np.allclose(together, [1, 2]) and np.allclose(together, 4 / 6 * at_image 
 # So each word decides, by its query, how much it looks at the image and how much at the text: what one gets, the other loses. In
 # cross-attention nothing competes. There both results come in full, each through a $W_O$ of its own, one after the other.
 #
-# For large scores $e^{a_s}$ overflows. As in chapter 2, subtract the largest from all scores: it must be the largest of
-# **both** kinds, so that the factor cancels between $Z_i$ and $Z_t$.
+# For large scores $e^{a_s}$ overflows. As in chapter 2, subtract the largest from all scores. It must be one number for **both** kinds,
+# so that the factor cancels between $Z_i$ and $Z_t$, and the largest of both, so that neither overflows.
 
 # %%
 def image_share(scores_i, scores_t):
@@ -162,7 +163,7 @@ assert np.allclose(image_share(scores_i + 800, scores_t + 800), share)          
 # %% [markdown]
 # ## The forward of joint attention
 #
-# $$ h = \mathrm{Attention}\big(Q,\; [K_i, K_t],\; [V_i, V_t]\big)\, W_O $$
+# $$ \mathrm{out} = \mathrm{Attention}\big(Q,\; [K_i, K_t],\; [V_i, V_t]\big)\, W_O $$
 #
 # with $Q = X W_Q$ and $K_t = X W_{K_t}$, $V_t = X W_{V_t}$ from the words, and $K_i = M W_{K_i}$, $V_i = M W_{V_i}$ from the image
 # tokens $M$. As these have weights of their own, they may also have a width of their own, $C$. One head, to see every line; the image comes first.
@@ -208,7 +209,7 @@ assert np.allclose(out, expected)
 
 # %%
 def self_attention(sequence, W_q, W_k, W_v, W_o, allowed):
-    mixed, _ = attention_forward(sequence @ W_q, sequence @ W_k, sequence @ W_v, allowed)
+    mixed, _ = attention_forward(sequence @ W_q, sequence @ W_k, sequence @ W_v, allowed)              # (B, N+T, D)
     return mixed @ W_o                                               # (B, N+T, D)
 
 
@@ -257,7 +258,7 @@ assert min(2 * N * D**2 / cost[name] for name in ("cross", "joint")) > 0.8 and c
 # **F9**, $\mathrm{out} = \mathrm{mixed}\, W_O$: $\; dW_O = \mathrm{mixed}^\top d\mathrm{out}$, $\; d\mathrm{mixed} = d\mathrm{out}\, W_O^\top$.
 #
 # **F8** is the attention of chapter 6, with $N + T$ keys. Its backward gives $dQ$ with $T$ rows, and $dK$, $dV$ with $N + T$ rows. The mask
-# needs no line of its own: where $P_{ts} = 0$ the gradient is 0.
+# needs no line of its own: where the weight $P_{ts} = 0$, the gradient of the score is 0.
 #
 # **F7 and F6**, the concatenation. Row $s$ of $K$ **is** row $s$ of $K_i$ as long as $s < N$, and row $s - N$ of $K_t$ from there on. Each number was
 # copied once, with slope 1. So each gradient goes back to where its number came from:
@@ -335,7 +336,7 @@ assert report.ok
 # gradients of the weights are right, and so is $dM$; only the check of `x` fails.
 #
 # Second, a wrong mask. The causal triangle for $T$ queries and $N + T$ keys must begin *behind* the image. `np.tril(np.ones((T, N + T)))`
-# begins at the first image token: word $t$ then sees $t + 1$ image tokens, and no word at all, not even itself. No error is raised,
+# begins at the first image token: word $t$ then sees $t + 1$ image tokens, and (as $N \ge T$) no word at all, not even itself. No error is raised,
 # and the gradient check passes, for it is the right gradient of a wrong model. But the backward can show who saw what: put
 # a `d_out` at one word only, and see where a gradient arrives.
 
@@ -353,7 +354,9 @@ assert not report.ok and str(report).count("FAIL") == 2              # the headl
 N, T, D = 5, 3, 4
 masks = {"right": prefix_mask(N, T)[N:], "np.tril": np.tril(np.ones((T, N + T), bool)), "none": np.ones((T, N + T), bool)}
 for label, allowed in masks.items():
-    _, cache = attention_forward(rng.normal(size=(T, D)), rng.normal(size=(N + T, D)), rng.normal(size=(N + T, D)), allowed)
+    some = {"q": rng.normal(size=(T, D)), "k": rng.normal(size=(N + T, D)), "v": rng.normal(size=(N + T, D)), "mask": allowed}
+    assert gradient_check(attention_forward, attention_backward, some, rng=np.random.default_rng(0), constants=("mask",)).ok
+    _, cache = attention_forward(**some)                             # (T, D)
     d_out = np.zeros((T, D))                                         # (T, D)
     d_out[0] = rng.normal(size=D)                                    # the loss depends on the first word's result only
     _, _, d_v = attention_backward(d_out, cache)                     # (N+T, D)
@@ -425,8 +428,8 @@ assert round(3 / 67, 2) == round(64 / 67 * 3 / 67, 2) == 0.04
 print("shares at the start:", dict(zip(numbers, np.round(shares, 2).tolist())))
 
 # %% [markdown]
-# With 64 image tokens a word looks at the other words with 4 % of its attention, and what it learns about the share is multiplied by
-# about $0.04$. Cross-attention knows no such thing: it looks at the words with a whole softmax.
+# With 64 image tokens the last word, which sees all 3, looks at the words with 4 % of its attention, and what it learns about the share is
+# multiplied by about $0.04$. Cross-attention knows no such thing: it looks at the words with a whole softmax.
 #
 # ## Which colour is the circle?
 #
@@ -740,7 +743,7 @@ assert np.allclose(*maps["joint"][0], atol=1e-5)
 #
 # :::{dropdown} The image comes first in the keys. What changes in joint attention if the words come first?
 # The columns of the mask, and where the backward cuts. The result does not: attention is a sum over keys, in any order. But the
-# rule "query t sees keys up to t + S - T" then hides the image's last tokens, and shows later words.
+# library's causal mask, by which query $t$ sees the keys up to $t + N$, then hides the image's last tokens, and shows later words.
 # :::
 #
 # :::{dropdown} Image tokens never see words here. What would be won and lost if they did?
@@ -749,7 +752,8 @@ assert np.allclose(*maps["joint"][0], atol=1e-5)
 # :::
 #
 # :::{dropdown} How could one let joint attention start with a share of one half, whatever $N$ is?
-# Add $b = -\log(N / T)$ to all scores of the image: that multiplies $Z_i$ by $e^b = T / N$. Whether the experiment above would end in another way
+# Add $b = -\log(N / T)$ to all scores of the image: that multiplies $Z_i$ by $e^b = T / N$. (So the last word begins with about one half.
+# A word before it sees fewer words: word $t$, counted from 0, needs $t + 1$ instead of $T$.) Whether the experiment above would end in another way
 # is worth a try; it cannot be told from what we have seen.
 # :::
 #
