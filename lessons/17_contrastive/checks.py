@@ -31,8 +31,12 @@ def texts(rng):
 
 
 def ties(rng):
-    """Many ties, more queries than items, and a k that is neither 1 nor all."""
-    return {"similarity": rng.integers(0, 12, (300, 9)) / 10, "right": rng.integers(9, size=300), "k": int(rng.integers(2, 5))}
+    """Many ties, more queries than items, and a k that is neither 1 nor all.
+
+    Each row is there nine times, once with each item as the right one. So every way to sort finds k of 9, however it orders ties.
+    """
+    rows, order = np.floor(8 * rng.random((34, 9))**2) / 10, rng.permutation(34 * 9)
+    return {"similarity": np.repeat(rows, 9, axis=0)[order], "right": np.tile(np.arange(9), 34)[order], "k": int(rng.integers(2, 5))}
 
 
 FACTS = {
@@ -40,8 +44,8 @@ FACTS = {
     "d_x": "(d_unit - unit * along) / length; then the dot product of each d_x with its x is 0",
     "cosines": "cosines[i, j] is the dot product of a[i] and b[j]",
     "logits": "e^log_scale times the cosines",
-    "log_p": "the logarithm of the softmax of each row: exp(log_p) sums to 1 over axis 1",
-    "log_q": "the logarithm of the softmax of each column: exp(log_q) sums to 1 over axis 0",
+    "log_p": "the logarithm of the softmax of each row: exp(log_p) sums to 1 over axis 1; no p may be rounded, cut off or raised on the way",
+    "log_q": "the logarithm of the softmax of each column: exp(log_q) sums to 1 over axis 0; no q may be rounded, cut off or raised on the way",
     "d_logits": "d_loss (p + q - 2 I) / (2 B); it is negative on the diagonal only, and all of it sums to 0",
     "d_cosines": "logits = scale cosines: scale times d_logits",
     "d_a": "cosines = a b^T: d_cosines b",
@@ -84,6 +88,15 @@ def _naive(x, axis):
     return np.log(np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True))
 
 
+def _with_floor(x, axis):
+    return np.log(np.exp(_log_softmax(x, axis)) + 1e-12)
+
+
+def _largest_of_all(x, axis):
+    shifted = x - x.max()
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
 def _plain(x, axis):
     return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
 
@@ -119,6 +132,11 @@ def _add_once(table, ids, values):
     table[ids] += values
 
 
+def _add_once_per_text(table, ids, values):
+    for row, parts in zip(ids, values):
+        table[row] += parts
+
+
 def _recall(rank=lambda s, own: (s >= own).sum(axis=1), inside=lambda rank, k: rank <= k, total=np.mean,
             own=lambda s, right: s[np.arange(len(s)), right][:, None]):
     """recall_at_k, with one of these pieces changed."""
@@ -145,8 +163,8 @@ EXERCISES = [
             "it is divided by length, not by its square": lambda d_unit, cache: _unit_back(d_unit, cache, divide=lambda length: length**2),
             "along is a sum over the entries of a vector, not their mean": lambda d_unit, cache: _unit_back(
                 d_unit, cache, along=lambda d, unit, length: (d * unit).mean(axis=-1, keepdims=True)),
-            "along is the dot product with unit; yours is with x": lambda d_unit, cache: _unit_back(
-                d_unit, cache, along=lambda d, unit, length: (d * unit * length).sum(axis=-1, keepdims=True)),
+            "the radial part is divided by length, too (are there brackets?), and along is the dot product with unit, not with x":
+                lambda d_unit, cache: _unit_back(d_unit, cache, along=lambda d, unit, length: (d * unit * length).sum(axis=-1, keepdims=True)),
             "each vector for itself: the sum is over the last axis": lambda d_unit, cache: _unit_back(
                 d_unit, cache, along=lambda d, unit, length: (d * unit).sum()),
         },
@@ -184,6 +202,10 @@ EXERCISES = [
             "exp overflows for large logits: subtract the largest first, and compute log_softmax without the division":
                 _forward(log_softmax=_naive),
             "a probability that is rounded to 0 has no logarithm: compute log_softmax directly": _forward(log_softmax=_log_of_softmax),
+            "a small number added to p, or a limit below it, makes a large loss too small: compute log_softmax directly":
+                _forward(log_softmax=_with_floor),
+            "subtract the largest of each row or column, not the largest of all: else a whole row may be rounded to 0":
+                _forward(log_softmax=_largest_of_all),
         },
     ),
     Exercise(
@@ -242,6 +264,7 @@ EXERCISES = [
             "each real word has only its share in the mean: shares, not 1": _tower_back(share=lambda ids, shares: 1.0 * (ids != 0)),
             "the mean is over the real words, not over all T places": _tower_back(share=lambda ids, shares: np.full(ids.shape, 1 / ids.shape[1])),
             "a row that is named several times in one line, with = or +=, keeps only the last: np.add.at": _tower_back(scatter=_add_once),
+            "a word may stand twice in one text, and += keeps only the last: np.add.at": _tower_back(scatter=_add_once_per_text),
             "is l2_normalize_backward right? The radial part must be gone": _tower_back(
                 through=lambda d_unit, cache: _unit_back(d_unit, cache, sign=0)),
         },
@@ -258,6 +281,7 @@ EXERCISES = [
             "the best rank is 1, not 0: one item too many is let in": _recall(rank=lambda s, own: (s >= own).sum(axis=1) - 1),
             "the most similar come first: >=, not <=": _recall(rank=lambda s, own: (s <= own).sum(axis=1)),
             "it is the share of the queries, not their number": _recall(total=np.sum),
+            "one number is wanted, the share of the queries: .mean()": _recall(total=lambda inside: inside),
             "an argsort puts ties in any order, but they count against us: compare with the right item's similarity": _by_argsort,
             "the right item of row i is in column right[i]; yours is in column i": _recall(
                 own=lambda s, right: s[np.arange(len(s)), np.arange(len(s)) % s.shape[1]][:, None]),
