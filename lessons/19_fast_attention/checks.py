@@ -56,8 +56,8 @@ def sometimes_masked(rng):
 
 def sizes(rng):
     """As many keys as queries, more, and fewer; the four draws have all three."""
-    T, S = ((9, 12), (7, 7), (11, 5), (5, 11))[rng.permutation(4)[-1]]
-    return {"T": T, "S": S, "rows": 2, "keys": 3}
+    T, S = ((13, 14), (10, 10), (13, 10), (10, 14))[rng.permutation(4)[-1]]
+    return {"T": T, "S": S, "rows": 3, "keys": 4}
 
 
 FACTS = {
@@ -103,6 +103,10 @@ def _normalised(m, l, acc, scores, values):
     return new_m, new_l, new_acc / new_l
 
 
+def _old_m(m, l, acc, scores, values):
+    return m, *_step()(m, l, acc, scores, values)[1:]
+
+
 def _merge(a=lambda m_a, m: np.exp(m_a - m), b=lambda m_b, m: np.exp(m_b - m), largest=np.maximum, for_l=1, for_acc=1, share=1):
     """merge, with one of these pieces changed."""
     def wrong(m_a, l_a, acc_a, m_b, l_b, acc_b):
@@ -127,6 +131,11 @@ def _of_outputs(m_a, l_a, acc_a, m_b, l_b, acc_b):
     return m, l, acc_a / l_a + acc_b / l_b
 
 
+def _divided(m_a, l_a, acc_a, m_b, l_b, acc_b):
+    m, l, acc = _merge()(m_a, l_a, acc_a, m_b, l_b, acc_b)
+    return m, l, acc / l
+
+
 def _all_tiles(S, n):
     return [slice(s0, s0 + n) for s0 in range(0, S, n)]
 
@@ -135,20 +144,24 @@ def _whole_tiles(S, n):
     return [slice(s0, s0 + n) for s0 in range(0, S - n + 1, n)]
 
 
+def _first_tile(S, n):
+    return [slice(0, n)]
+
+
 def _at_every_key(S, n):
     return [slice(s0, s0 + n) for s0 in range(S)]
 
 
 def _forward(step=_step(), root=np.sqrt, mask=lambda scores, allowed: np.where(allowed, scores, -np.inf), empty=1, divide=1,
-             tiles=_all_tiles, cached=lambda m, l: (m, l), result=lambda out, cache: (out, cache), always=0):
+             tiles=_all_tiles, cached=lambda m, l: (m, l), result=lambda out, cache: (out, cache), always=0, lowest=LOWEST, anew=0):
     """tiled_attention_forward, with one of these pieces changed."""
     def wrong(q, k, v, n, allowed=None):
-        m, l, acc = np.full((len(q), 1), LOWEST), np.zeros((len(q), 1)), np.zeros((len(q), v.shape[-1]))
+        m, l, acc = start = np.full((len(q), 1), lowest), np.zeros((len(q), 1)), np.zeros((len(q), v.shape[-1]))
         for tile in tiles(len(k), n):
             scores = q @ k[tile].T / root(q.shape[-1])
             if allowed is not None:
                 scores = mask(scores, allowed[:, tile])
-            m, l, acc = step(m, l, acc, scores, v[tile])
+            m, l, acc = step(*(start if anew else (m, l, acc)), scores, v[tile])
             acc = acc / l if always else acc
         m, l = (np.where(l > 0, m, 0) if empty == 1 else m), (np.where(l > 0, l, 1) if empty else l)
         out = acc / l if divide else acc
@@ -178,18 +191,24 @@ def _backward(mean=lambda d_out, out, weights, d_weights: (d_out * out).sum(axis
     return wrong
 
 
+def _with_a_mask(out, cache):
+    q, k, v, n, allowed, *rest = cache
+    return out, (q, k, v, n, np.ones((len(q), len(k)), bool) if allowed is None else allowed, *rest)
+
+
 def _one(x):
     return 1.0
 
 
-def _kinds(ahead=lambda T, S: S - T, last=lambda t1: t1 - 1, key=lambda s1: s1 - 1, clip=min, kinds=(0, 1, 2), turned=False):
+def _kinds(ahead=lambda T, S: S - T, last=lambda t0, t1: t1 - 1, first=lambda t0, t1: t0, key=lambda s0, s1: s1 - 1, clip=min, kinds=(0, 1, 2),
+           turned=False):
     """tile_kinds, with one of these pieces changed."""
     def wrong(T, S, rows, keys):
         result = np.zeros((-(-T // rows), -(-S // keys)), int)
         for i, j in np.ndindex(result.shape):
             t0, t1, s0, s1 = i * rows, clip(T, (i + 1) * rows), j * keys, clip(S, (j + 1) * keys)
-            some, whole = s0 <= last(t1) + ahead(T, S), key(s1) <= t0 + ahead(T, S)
-            result[i, j] = kinds[2 if whole else 1 if some else 0]
+            some, whole = s0 <= last(t0, t1) + ahead(T, S), key(s0, s1) <= first(t0, t1) + ahead(T, S)
+            result[i, j] = kinds[0 if not some else 2 if whole else 1]
         return result.T if turned else result
     return wrong
 
@@ -218,6 +237,7 @@ EXERCISES = [
             "acc is not divided by l here: that is done once, after the last tile": _normalised,
             "the results stand in the order new_m, new_l, new_acc": _step(order=(0, 2, 1)),
             "the results begin with new_m": _step(order=(1, 0, 2)),
+            "the first result is new_m, not the old m": _old_m,
         },
     ),
     Exercise(
@@ -240,6 +260,7 @@ EXERCISES = [
             "factor_a belongs to l_a and acc_a, factor_b to l_b and acc_b": _crossed,
             "sums are added; do not take their mean": _merge(share=0.5),
             "acc is not yet divided by l: do not divide, and do not add outputs": _of_outputs,
+            "acc stays a sum: it is divided by l at the very end, not here": _divided,
         },
     ),
     Exercise(
@@ -260,6 +281,12 @@ EXERCISES = [
             "where no key was seen the cache holds m = 0; yours keeps the lowest number": _forward(empty=0.5),
             "at the end acc must be divided by l": _forward(divide=0),
             "acc is divided by l once, after the last tile, not in the loop": _forward(always=1, divide=0),
+            "a forbidden score must be -inf: a query that sees no key has only forbidden ones, and takes the mean of the values from yours":
+                _forward(mask=lambda scores, allowed: np.where(allowed, scores, -1e9)),
+            "m begins with the lowest finite number, not with 0: all scores of a row may be below 0": _forward(lowest=0.0),
+            "m begins with the lowest finite number, not with -inf: -inf - (-inf) is NaN": _forward(lowest=-np.inf),
+            "m, l and acc begin once, before the loop; yours begin anew with every tile": _forward(anew=1),
+            "only the first tile is seen: does the loop go on to the last one?": _forward(tiles=_first_tile),
             "the last tile is left out: S need not be a multiple of n": _forward(tiles=_whole_tiles),
             "the tiles begin at 0, n, 2n ...: a step is missing in the range": _forward(tiles=_at_every_key),
             "n is the number of keys in a tile, not the number of tiles": _forward(
@@ -267,6 +294,7 @@ EXERCISES = [
             "is online_step right? The correction is missing": _forward(step=_step(correction=_ones)),
             "the cache ends with m, l, in this order": _forward(cached=lambda m, l: (l, m)),
             "the cache holds m and l, not the log-sum-exp": _forward(cached=lambda m, l: (m + np.log(l),)),
+            "the cache holds allowed as it came: None stays None": _forward(result=_with_a_mask),
             "the cache is not returned: return out, (q, k, v, n, allowed, out, m, l)": _forward(result=lambda out, cache: out),
         },
     ),
@@ -282,6 +310,8 @@ EXERCISES = [
             "d_q gets a part from every tile, and yours keeps only the last: d_q +=": _backward(add=0),
             "the mean is missing: d_scores = weights * (d_weights - mean)": _backward(through=lambda weights, d_weights, mean: weights * d_weights),
             "the mean is subtracted, not added": _backward(through=lambda weights, d_weights, mean: weights * (d_weights + mean)),
+            "the brackets are missing: weights * (d_weights - mean)": _backward(
+                through=lambda weights, d_weights, mean: weights * d_weights - mean),
             "d_scores must be multiplied by the weights": _backward(through=lambda weights, d_weights, mean: d_weights - mean),
             "the sum over the keys of one tile is not the mean of the row: take d_out . out": _backward(
                 mean=lambda d_out, out, weights, d_weights: (weights * d_weights).sum(axis=-1, keepdims=True)),
@@ -304,6 +334,7 @@ EXERCISES = [
             "the division by sqrt(d) is missing in d_q": _backward(q_root=_one),
             "the division by sqrt(d) is missing in d_k": _backward(k_root=_one),
             "the division by sqrt(d) is missing in d_q and d_k": _backward(q_root=_one, k_root=_one),
+            "d_q and d_k are divided by sqrt(d), not by d": _backward(q_root=lambda d: d, k_root=lambda d: d),
             "the last tile is left out: S need not be a multiple of n": _backward(tiles=_whole_tiles),
             "the tiles begin at 0, n, 2n ...: a step is missing in the range": _backward(tiles=_at_every_key),
             "d_v is made of the weights, not of d_scores": _backward(v_part=lambda weights, d_scores, d_out: d_scores.T @ d_out),
@@ -318,10 +349,12 @@ EXERCISES = [
         mistakes={
             "with S keys and T queries a query sees the keys up to t + S - T; yours sees those up to t": _kinds(ahead=lambda T, S: 0),
             "it is t + S - T, not t + T - S": _kinds(ahead=lambda T, S: T - S),
-            "whether anything is seen is decided by the last query of the block, not by the first": _kinds(last=lambda t1: t1 - 2),
-            "the last query of a block is t1 - 1, not t1": _kinds(last=lambda t1: t1),
-            "the last key of a tile is s1 - 1, not s1": _kinds(key=lambda s1: s1),
-            "everything is seen only if the last key of the tile is seen, not the first": _kinds(key=lambda s1: s1 - 3),
+            "whether anything is seen is decided by the last query of the block, not by the first": _kinds(last=lambda t0, t1: t0),
+            "the last query of a block is t1 - 1, not t1": _kinds(last=lambda t0, t1: t1),
+            "the last query of a block, t1 - 1, also sees the key t1 - 1 + S - T itself: s0 <= t1 - 1 + S - T": _kinds(last=lambda t0, t1: t1 - 2),
+            "the last key of a tile is s1 - 1, not s1": _kinds(key=lambda s0, s1: s1),
+            "everything is seen only if the last key of the tile is seen, not the first": _kinds(key=lambda s0, s1: s0),
+            "whether everything is seen is decided by the first query of the block, not by the last": _kinds(first=lambda t0, t1: t1 - 1),
             "the last block and the last tile may be shorter": _kinds(clip=lambda length, end: end),
             "nothing is 0, something 1, everything 2; yours has 1 and 2 the other way round": _kinds(kinds=(0, 2, 1)),
             "nothing is 0, something 1, everything 2; yours counts the other way": _kinds(kinds=(2, 1, 0)),

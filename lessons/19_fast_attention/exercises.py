@@ -4,7 +4,8 @@ Use the names of the lesson for your arrays (new_m, correction, exps, scores, we
 you the first one that is wrong. Each exercise may call your answers to those before it.
 
 T queries, S keys and values, n keys of a tile; d is the width of a query or key, V that of a value. All arrays have two axes. m begins
-with the lowest finite number, so it is never -inf. `tinymm check 19.1 --hint` gives a hint.
+with the lowest finite number, so it is never -inf. The checker compares numbers; whether a table of size (T, S) was made on the way, it
+does not see. `tinymm check 19.1 --hint` gives a hint.
 """
 
 import numpy as np
@@ -45,21 +46,21 @@ def merge(m_a, l_a, acc_a, m_b, l_b, acc_b):
 def tiled_attention_forward(q, k, v, n, allowed=None):
     """softmax(q k^T / sqrt(d)) v, one tile of n keys after the other; the last tile may be shorter.
 
-    A query that sees no key gets zeros, and m = 0 and l = 1 in the cache. Use your `online_step`. Name the arrays m (T, 1),
-    l (T, 1), acc (T, V), and out (T, V).
+    A query that sees no key gets zeros, and m = 0 and l = 1 in the cache. Use your `online_step`. Name the arrays scores (T, n), those
+    of a tile, with its mask; m (T, 1), l (T, 1), acc (T, V), and out (T, V).
 
     Args:
         q: (T, d).   k: (S, d).   v: (S, V).   n: keys of a tile.
         allowed: boolean (T, S), True where looking is allowed; None allows all.
 
     Returns:
-        out (T, V), and the cache (q, k, v, n, allowed, out, m, l).
+        out (T, V), and the cache (q, k, v, n, allowed, out, m, l), with the arguments as they came: None stays None.
     """
     raise NotImplementedError("Lesson 19, exercise 3")
 
 
 def tiled_attention_backward(d_out, cache):
-    """The gradients of q, k and v, one tile of n keys after the other, without any array of size (T, S).
+    """The gradients of q, k and v, one tile of n keys after the other. Make no array of size (T, S).
 
     Name the steps mean (T, 1), which is dO . O; of each tile scores, weights, d_weights, d_scores (T, n); and d_q, d_k, d_v.
 
@@ -82,6 +83,6 @@ def tile_kinds(T, S, rows, keys):
         T, S: how many queries and keys; T may be larger than S, too.   rows, keys: how many of them in a block and in a tile.
 
     Returns:
-        kinds, whole numbers (blocks, tiles): 0 where no query of the block sees a key of the tile, 2 where each sees all, else 1.
+        kinds, an array of dtype int (blocks, tiles): 0 where no query of the block sees a key of the tile, 2 where each sees all, else 1.
     """
     raise NotImplementedError("Lesson 19, exercise 5")

@@ -287,7 +287,8 @@ assert np.allclose(out, expected, rtol=0, atol=1e-14)            # any order of 
 # NaN appears, and the output does not even look wrong. It is still a weighted mean with weights that sum to 1, because $l$ and $a$ have the same
 # mistake. (With the four numbers: $14 / 3.5 = 4$ instead of 3.) But a key that came under an old, smaller maximum counts too much. When is the
 # mistake invisible? When the largest score of every row comes in the first tile. Eight tiles of 32 keys, with scores of variance 1, but for one
-# key whose score is 5; the numbers are the errors when it stands in the first tile, in the second, and so on.
+# key whose score is 5; the numbers are the largest errors, relative to the largest output, when it stands in the first tile, in the second, and
+# so on.
 
 # %%
 states = online(four_scores, four_values, corrected=False)
@@ -522,7 +523,7 @@ def score_tile(scores, keys, q_t, ahead):
 
 @njit(**options)
 def softmax_step(scores, m, l, correction):
-    """online_step without its last line; scores become the exponentials. m, l, correction: (ROWS,)."""
+    """online_step without new_acc; m and l become the new ones, scores the exponentials. m, l, correction: (ROWS,)."""
     for t in range(m.shape[0]):
         correction[t] = m[t]
     for s in range(scores.shape[0]):

@@ -182,6 +182,7 @@ def grows(x, words):
     ("table = np.stack([total, twice])", "table = total\n    return table @ x.T @ x.T", "likely: an axis is summed away", "transpose is"),
     # a loop over the rows leaves the last row of the right table behind
     ("table = np.stack([total, twice])\n    return table", "table = twice\n    return np.stack([total, 2 * total])", "result", "first wrong"),
+    ("table = np.stack([total, twice])", "total = [2 * total]\n    table = np.stack([*total, twice])", "`table` is the first wrong one", "`total`"),
     ("total, doubled", "words.pop(); total, doubled", "changes its input words in place", "first wrong"),
     ("total, doubled", "words['b'] = 3; total, doubled", "changes its input words['b'] in place", "first wrong"),
     ("return table", "return (table, x.shape)", "should return an array", "first wrong"),

@@ -135,12 +135,14 @@ def first_wrong_step(yours: Mapping[str, Any], expected: Mapping[str, Any], argu
                      earlier: Mapping[str, Sequence[Any]] | None = None) -> tuple[str | None, list[str]]:
     """The first local array that differs, in the order in which the solution assigns them, and those right before it.
 
-    A name that the answer does not use is passed over; so is one that holds the last row or entry of the right array: a loop
-    over the rows left it there. `earlier` holds other values that are right, for an answer that was stopped in the middle.
+    A name that the answer does not use is passed over; so is a list, which grows to an array later, and the last row or entry of
+    the right array: a loop over the rows left it there. `earlier` holds other values that are right, for an answer that was stopped in the middle.
     """
     right = []
     for name, value in expected.items():
-        if name in arguments or name not in yours or not is_numeric(value) or not np.ndim(value) or _last_part(yours[name], value, tolerance):
+        if name in arguments or name not in yours or not is_numeric(value) or not np.ndim(value):
+            continue
+        if isinstance(yours[name], (list, Mapping)) or _last_part(yours[name], value, tolerance):
             continue
         if not any(agrees(yours[name], known, tolerance) for known in (value, *(earlier or {}).get(name, ()))):
             return name, right
@@ -165,7 +167,7 @@ def likely_cause(yours: Any, expected: Any, tolerance: float) -> str | None:
         return "there are NaN or infinite numbers: a division by 0, a log of 0, or an exp that overflows"
     if not (a.size and np.isfinite(a).all() and np.isfinite(b).all()):
         return None
-    if not a.any():
+    if a.ndim and not a.any():
         return "it is all zeros: is something written to a copy, or never added?"
     if a.ndim >= 2 and a.shape[-1] == a.shape[-2] and agrees(a.swapaxes(-1, -2), b, tolerance):
         return "it is the transpose of the right one"
