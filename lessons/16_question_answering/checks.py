@@ -8,21 +8,23 @@ from tinymm.learning.exercise import Exercise
 
 
 def questions(rng):
-    """Answers that are the commonest of their question but not of all, ties, and a question that never occurred."""
-    pairs = [("is it red?", "no")] * 3 + [("is it red?", "yes")] * 5 + [("is it blue?", "no")] * 6 + [("is it blue?", "yes")] * 2
-    pairs += [("which shape?", "circle"), ("which shape?", "square")] * 2 + [("which color?", "teal")] * 3 + [("which color?", "gray")]
+    """Answers that are the commonest of their question but not of all, ties, also of all answers, and a question that never occurred."""
+    pairs = [("is it red?", "no")] * 3 + [("is it red?", "yes")] * 6 + [("is it blue?", "no")] * 6 + [("is it blue?", "yes")] * 2
+    pairs += [("which shape?", "circle"), ("which shape?", "square")] * 2 + [("which color?", "teal")] * 3 + [("which color?", "aqua")]
     pairs = [pairs[i] for i in rng.permutation(len(pairs)) if pairs[i] != ("which shape?", "circle")]
     pairs += [("which shape?", "circle")] * 2                                        # a tie: the first of the alphabet comes last
     pairs += [("which size?", "large"), ("which size?", "small")]                    # and here it comes first
+    pairs.insert(0, ("is it red?", "yes"))                                           # of all, 9 yes and 9 no: "yes" comes first
     asked = ["is it blue?", "which shape?", "is it new?", "is it red?", "which color?", "is it blue?", "which size?"]
     return {"train_questions": [question for question, _ in pairs], "train_answers": [answer for _, answer in pairs],
             "questions": [asked[i] for i in rng.permutation(7)]}
 
 
 def answers(rng):
-    """Groups of unequal sizes and accuracies, in disorder."""
+    """Groups of unequal sizes and accuracies, in disorder; now and then nobody of the last group is right."""
+    last = int(rng.choice([0, 2]))
     group = np.repeat([0, 1, 2, 3], [7, 2, 5, 3])
-    right = np.concatenate([[True] * 6 + [False], [True, False], [True] * 2 + [False] * 3, [True] * 2 + [False]])
+    right = np.concatenate([[True] * 6 + [False], [True, False], [True] * 2 + [False] * 3, [True] * last + [False] * (3 - last)])
     order = rng.permutation(len(group))
     return {"right": right[order], "group": group[order]}
 
@@ -33,22 +35,25 @@ def groups(rng):
 
 def texts(rng):
     """Texts of unequal length with a first place that is not allowed, spans of one and of more words, unequal sizes everywhere."""
-    allowed = (np.arange(7) < rng.permutation([7, 5, 6])[:, None]) & (np.arange(7) > 0)
-    first = rng.integers(1, 3, size=3)
+    allowed = (np.arange(8) < rng.permutation([8, 6, 7])[:, None]) & (np.arange(8) > 0)
+    first = rng.integers(2, 4, size=3)
     spans = np.stack([first, first + rng.permutation([0, 1, 2])], axis=1)
-    return {"h": rng.normal(size=(3, 7, 4)), "W": rng.normal(size=(4, 2)), "allowed": allowed, "spans": spans}
+    return {"h": rng.normal(size=(3, 8, 4)), "W": rng.normal(size=(4, 2)), "allowed": allowed, "spans": spans}
 
 
 def sure_texts(rng):
     """Now and then with large logits, of another size in each text, and a right place whose probability is rounded to 0."""
     inputs = texts(rng)
     if rng.random() < 0.6:
+        inputs["h"][0, 0, 0] -= 9                                                    # the largest logits are not allowed
+        inputs["h"][2, :, 0] += 9                                                    # all are negative
+        inputs["W"][0] = -1 - np.abs(inputs["W"][0])
         inputs["h"] *= np.array([300.0, 1, 2000])[:, None, None]
     return inputs
 
 
 def logits(rng):
-    """Half of the texts have their likeliest end before their likeliest start, and the likeliest pair is often too long."""
+    """Texts with their likeliest end before their likeliest start, with a likeliest pair that is too long, and with negative logits alone."""
     made = rng.normal(size=(12, 8, 2)) * 2
     made[:4, 4, 0] += 4
     made[:4, 1, 1] += 3
@@ -57,9 +62,10 @@ def logits(rng):
     made[6:8, 4, 1] += 4
     made[:, 0] += 5                                                                  # it is not allowed
     made[8:, 5] += 5                                                                 # nor is this, in the last four
+    made[2::4] -= 30
     allowed = np.ones((12, 8), bool)
     allowed[:, 0], allowed[8:, 5] = False, False
-    return {"logits": made, "allowed": allowed, "longest": 3}
+    return {"logits": made, "allowed": allowed, "longest": int(rng.choice([3, 2, 20]))}
 
 
 FACTS = {
@@ -110,6 +116,11 @@ def _newest(train_questions, train_answers, questions):
 
 def _first_of_all(train_questions, train_answers, questions):
     right, first = _blind()(train_questions, train_answers, questions), min(train_answers)
+    return [answer if question in train_questions else first for question, answer in zip(questions, right)]
+
+
+def _first_seen_of_all(train_questions, train_answers, questions):
+    right, first = _blind()(train_questions, train_answers, questions), Counter(train_answers).most_common(1)[0][0]
     return [answer if question in train_questions else first for question, answer in zip(questions, right)]
 
 
@@ -202,13 +213,13 @@ def _put_between(y, spans):
 
 def _best(mask=lambda logits, allowed: np.where(allowed[:, :, None], logits, -np.inf), pair=lambda start, end: start + end,
           inside=lambda i, j, longest: (i <= j) & (j < i + longest), turn=lambda scores: scores,
-          split=lambda best, T: np.stack([best // T, best % T], axis=1)):
+          split=lambda best, T: np.stack([best // T, best % T], axis=1), elsewhere=-np.inf):
     """best_span, with one of these pieces changed."""
     def wrong(logits, allowed, longest):
         R, T, _ = logits.shape
         masked = mask(logits, allowed)
         places = np.arange(T)
-        scores = np.where(inside(places[:, None], places, longest), pair(masked[:, :, None, 0], masked[:, None, :, 1]), -np.inf)
+        scores = np.where(inside(places[:, None], places, longest), pair(masked[:, :, None, 0], masked[:, None, :, 1]), elsewhere)
         return split(turn(scores).reshape(R, -1).argmax(axis=1), T)
     return wrong
 
@@ -222,6 +233,13 @@ def _start_first(logits, allowed, longest):
     first = masked[:, :, 0].argmax(axis=1)[:, None]
     ends = np.where((places >= first) & (places < first + longest), masked[:, :, 1], -np.inf)
     return np.stack([first[:, 0], ends.argmax(axis=1)], axis=1)
+
+
+def _end_first(logits, allowed, longest):
+    masked, places = np.where(allowed[:, :, None], logits, -np.inf), np.arange(logits.shape[1])
+    last = masked[:, :, 1].argmax(axis=1)[:, None]
+    starts = np.where((places <= last) & (last < places + longest), masked[:, :, 0], -np.inf)
+    return np.stack([starts.argmax(axis=1), last[:, 0]], axis=1)
 
 
 EXERCISES = [
@@ -239,6 +257,7 @@ EXERCISES = [
                 _blind(best=lambda counts: max(counts, key=counts.get)),
             "the commonest answer of the question, not the one that came last": _newest,
             "a question that never occurred gets the commonest of all answers, not the first in the alphabet": _first_of_all,
+            "of the commonest of all answers, too, the first in the alphabet; yours takes the one that came first": _first_seen_of_all,
         },
     ),
     Exercise(
@@ -300,6 +319,9 @@ EXERCISES = [
                 read=lambda log_p, spans: log_p[np.arange(len(spans)), spans[:, 0], 0]),
             "only the end is read; the start belongs to the loss, too": _span(
                 read=lambda log_p, spans: log_p[np.arange(len(spans)), spans[:, 1], 1]),
+            "the last place belongs to the answer; yours reads the place before it": _span(
+                read=lambda log_p, spans: log_p[np.arange(len(spans))[:, None], spans - [0, 1], [0, 1]]),
+            "a loss for each text: take the mean over them": _span(loss=lambda log_right: -log_right.mean(axis=1)),
             "start and end are two halves: the mean of both, not their sum": _span(loss=lambda log_right: -log_right.sum() / len(log_right)),
             "the loss is the mean over the texts, not the sum": _span(loss=lambda log_right: -log_right.sum() / 2),
             "the loss is minus the logarithm: only the sign is wrong": _span(loss=lambda log_right: log_right.mean()),
@@ -332,6 +354,8 @@ EXERCISES = [
             "y has a single 1 in each column: y[rows, spans] = 1 writes both places into both columns": _span_back(ones=_put_both),
             "y[:, spans, ...] writes the places of every text into every text: begin with np.arange(len(h))[:, None]":
                 _span_back(ones=_put_everywhere),
+            "the last place belongs to the answer; yours writes its 1 at the place before it": _span_back(
+                ones=lambda y, spans: _put(y, spans - [0, 1])),
             "y is 1 at the first and at the last place only, not between them": _span_back(ones=_put_between),
             "both heads send a gradient back; yours has only the one of the start": _span_back(
                 through=lambda d_logits, W: d_logits[:, :, :1] @ W.T[:1]),
@@ -359,18 +383,25 @@ EXERCISES = [
             "to exchange the two when they are in the wrong order makes a span, but not the best one": lambda **given: np.sort(
                 _each_alone(**given), axis=1),
             "the best pair need not begin at the likeliest start": _start_first,
+            "the best pair need not end at the likeliest end": _end_first,
             "a span must not end before it begins: i <= j": _best(inside=lambda i, j, longest: np.abs(j - i) < longest),
             "a span of a single word is allowed: i <= j, not i < j": _best(inside=lambda i, j, longest: (i < j) & (j < i + longest)),
             "the limit on the length is missing: j < i + longest": _best(inside=lambda i, j, longest: i <= j),
+            "the limit is `longest`, which is not always 3": _best(inside=lambda i, j, longest: (i <= j) & (j < i + 3)),
             "from i to j there are j - i + 1 words: j < i + longest, not <=": _best(inside=lambda i, j, longest: (i <= j) & (j <= i + longest)),
             "from i to j there are j - i + 1 words: yours are one word too short":
                 _best(inside=lambda i, j, longest: (i <= j) & (j < i + longest - 1)),
             "the mask is missing: -infinity where it is not allowed": _best(mask=lambda logits, allowed: logits),
             "where it is not allowed the logit is -infinity; 0 may be larger than the others": _best(
                 mask=lambda logits, allowed: logits * allowed[:, :, None]),
+            "where a span does not fit, its score is -infinity; 0 may be larger than the others": _best(elsewhere=0),
             "start and end are exchanged: column 0 of the logits is the start": _best(
                 mask=lambda logits, allowed: np.where(allowed[:, :, None], logits, -np.inf)[:, :, ::-1]),
             "add the logits; a product of two negative ones is positive": _best(pair=lambda start, end: np.nan_to_num(start * end, nan=-np.inf)),
+            "add the logits; a sum of probabilities is not the probability of both": _best(
+                mask=lambda logits, allowed: _softmax(np.where(allowed[:, :, None], logits, -np.inf))[1]),
+            "the last place belongs to the answer; yours is the one behind it": _best(
+                split=lambda best, T: np.stack([best // T, best % T + 1], axis=1)),
             "first and last are exchanged: best // T is the first, best % T the last": _best(
                 split=lambda best, T: np.stack([best % T, best // T], axis=1)),
             "one row for each text: (R, 2); yours is the transpose": _best(split=lambda best, T: np.stack([best // T, best % T])),

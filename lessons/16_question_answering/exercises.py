@@ -30,7 +30,7 @@ def accuracy_by_group(right, group):
     Name the steps counts (G,), shares (G,), mean, worst.
 
     Args:
-        right: booleans (N,).   group: integers (N,) from 0 to G - 1, each of which occurs.
+        right: booleans (N,); in a group all may be False.   group: integers (N,) from 0 to G - 1, each of which occurs.
 
     Returns:
         shares (G,), and two numbers: mean, worst.
@@ -63,7 +63,8 @@ def span_loss_forward(h, W, allowed, spans):
 
     Args:
         h: (R, T, D).   W: (D, 2), its columns are start and end.
-        allowed: booleans (R, T), True somewhere in each text.   spans: integers (R, 2), the first and the last place.
+        allowed: booleans (R, T), True somewhere in each text.   spans: integers (R, 2), the first and the last place, both
+            belong to the answer.
 
     Returns:
         loss, a number, and the cache (h, W, spans, p).
@@ -93,7 +94,8 @@ def best_span(logits, allowed, longest):
     Name the steps masked (R, T, 2), sums (R, T, T), fits (T, T), scores (R, T, T), best (R,), spans.
 
     Args:
-        logits: (R, T, 2).   allowed: booleans (R, T), True somewhere in each text.   longest: a number, 1 or more.
+        logits: (R, T, 2).   allowed: booleans (R, T), True somewhere in each text.   longest: a number, 1 or more;
+            it may be larger than T.
 
     Returns:
         spans, integers (R, 2): the first and the last place.

@@ -38,8 +38,7 @@ def span_loss_forward(h, W, allowed, spans):
     powers = np.exp(shifted)                                                   # (R, T, 2)
     total = powers.sum(axis=1, keepdims=True)                                  # (R, 1, 2)
     log_p = shifted - np.log(total)                                            # (R, T, 2)
-    rows = np.arange(len(h))[:, None]                                          # (R, 1)
-    loss = -log_p[rows, spans, [0, 1]].mean()                                  # ()
+    loss = -log_p[np.arange(len(h))[:, None], spans, [0, 1]].mean()            # ()
     p = powers / total                                                         # (R, T, 2)
     return loss, (h, W, spans, p)
 
@@ -58,9 +57,12 @@ def best_span(logits, allowed, longest):
     R, T, _ = logits.shape
     masked = np.where(allowed[:, :, None], logits, -np.inf)                    # (R, T, 2)
     sums = masked[:, :, None, 0] + masked[:, None, :, 1]                       # (R, T, T)
-    i, j = np.arange(T)[:, None], np.arange(T)                                 # (T, 1), (T,)
-    fits = (i <= j) & (j < i + longest)                                        # (T, T)
+    fits = _fits(np.arange(T)[:, None], np.arange(T), longest)                 # (T, T)
     scores = np.where(fits, sums, -np.inf)                                     # (R, T, T)
     best = scores.reshape(R, T * T).argmax(axis=1)                             # (R,)
     spans = np.stack([best // T, best % T], axis=1)                            # (R, 2)
     return spans
+
+
+def _fits(i, j, longest):
+    return (i <= j) & (j < i + longest)
