@@ -308,5 +308,6 @@ MUTATIONS = {
         ("d_values + d_keys", "d_values - d_keys", "d_memory"),
         ("np.add.at(d_tokens, index, d_memory)", "d_tokens[index] += d_memory", "d_tokens"),
         ("np.add.at(d_tokens, index, d_memory)", "d_tokens[:] = d_memory[:B]", "d_tokens"),
+        ("np.zeros((B, N, D))", "np.zeros((index.max() + 1, N, D))", "d_tokens"),
     ]),
 }

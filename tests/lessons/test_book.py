@@ -70,7 +70,7 @@ def book(tmp_path_factory):
     """The pages of a book that was built just now, by their paths."""
     folder = tmp_path_factory.mktemp("book")
     variables = os.environ | {"TINYMM_FAST": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", folder / "doctrees", ROOT / "lessons", folder / "book"]
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-d", folder / "doctrees", ROOT / "lessons", folder / "book"]
     done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-5000:]
     return {path.relative_to(folder / "book").as_posix(): Page(path) for path in sorted((folder / "book").rglob("*.html"))}
