@@ -80,8 +80,9 @@ def beam_search(next_log_p, end, width, longest, power):
     """The best text that a beam of `width` finds. Use your `beam_step`.
 
     A text that says `end` leaves the beam and is set aside with its value  score / t ** power,  t its length with `end`. At each
-    length the beam keeps the `width` best of all extensions, those that end among them. The best value wins. If no text has ended
-    after `longest` words, the best open one is taken, with the value score / longest ** power.
+    length the beam keeps the `width` best of all extensions, those that end among them; those that ended before take no place. The best
+    value wins. If no text has ended after `longest` words, the best open one is taken, with the value score / longest ** power.
+    You may stop when no text is open, or when no open one can win any more (see the lesson); the result is the same.
 
     Args:
         next_log_p: a function, the model. It takes K texts of t words each, an array of whole numbers (K, t) (at the beginning one

@@ -172,7 +172,7 @@ assert np.allclose(cross_entropy_backward(1.0, library_cache), the_long_way)    
 # that looked at it. Let us assemble this piece. Several captions may look at one image: a photograph has been described by five
 # people, or a beam (below) tries four texts. So there are $R$ captions and $B$ images, and $\mathrm{index}_r$ says at which image caption
 # $r$ looks. One head, and no weight matrices, which would only add linear layers (chapter 11 has them all). $x_{rt}$ is the vector of
-# word $t$, which asks; $m_{rn}$ is image token $n$ as caption $r$ reads it, both key and value:
+# word $t$, which asks; $m_{rn}$ is image token $n$ as caption $r$ reads it, both key and value ($m$ for memory; no longer the mask):
 #
 # $$ m_r = \mathrm{tokens}_{\mathrm{index}_r}, \qquad s_{rtn} = \frac{x_{rt} \cdot m_{rn}}{\sqrt D}, \qquad
 #    w_{rt} = \mathrm{softmax}(s_{rt}), \qquad \mathrm{out}_{rt} = \sum_n w_{rtn}\, m_{rn} $$
@@ -516,7 +516,8 @@ assert FAST or np.mean(nearer) > 0.8
 #
 # One step: the table of totals has a row for each beginning and a column for each word. Its $K$ largest entries are found in the
 # flattened table. Entry number $f$ stands in row $\lfloor f / V \rfloor$, the **parent**, the beginning that is extended, and in
-# column $f \bmod V$, the word. One beginning may have several children in the new beam, and others none.
+# column $f \bmod V$, the word. One beginning may have several children in the new beam, and others none. (If there are fewer than $K$
+# extensions, all are kept; so the comments below say $K'$ for how many there really are.)
 
 # %%
 def beam_step(scores, log_p, width):

@@ -52,14 +52,14 @@ def beam_step(scores, log_p, width):
 
 
 def beam_search(next_log_p, end, width, longest, power):
-    beam, sums, aside = np.zeros((1, 0), int), np.zeros(1), []                            # (K, t), (K,)
+    still_open, sums_so_far, aside = np.zeros((1, 0), int), np.zeros(1), []               # (K, t), (K,)
     for t in range(1, longest + 1):
-        sums, parent, word = beam_step(sums, next_log_p(beam), width)                     # (K,) each
-        beam = np.concatenate([beam[parent], word[:, None]], axis=1)                      # (K, t)
-        over = word == end                                                                # (K,)
-        aside += zip(sums[over] / t ** power, beam[over])
-        beam, sums = beam[~over], sums[~over]                                             # (K', t), (K',)
-        if not len(beam) or aside and max(value for value, _ in aside) >= sums[0] / longest ** power:
+        sums_so_far, extended, added = beam_step(sums_so_far, next_log_p(still_open), width)     # (K,) each
+        still_open = np.concatenate([still_open[extended], added[:, None]], axis=1)       # (K, t)
+        over = added == end                                                               # (K,)
+        aside += zip(sums_so_far[over] / t ** power, still_open[over])
+        still_open, sums_so_far = still_open[~over], sums_so_far[~over]                   # (K', t), (K',)
+        if not len(still_open) or aside and max(value for value, _ in aside) >= sums_so_far[0] / longest ** power:
             break
-    value, text = max(aside or zip(sums / longest ** power, beam), key=lambda pair: pair[0])
-    return text, value
+    highest = max(aside or zip(sums_so_far / longest ** power, still_open), key=lambda pair: pair[0])
+    return highest[1], highest[0]
