@@ -212,13 +212,13 @@ def _run_once(debugger: ArrayDebugger, code: CodeType, path: Path) -> int:
         debugger.message("".join(traceback.format_exception_only(error)).strip())
         debugger.message("the script ended here; look around with arrays, p, u and d, and leave with q")
         debugger.reset()
-        _cut(error.__traceback__)
+        _end_in_our_code(error.__traceback__)
         debugger.interaction(None, error.__traceback__ if sys.version_info < (3, 13) else error)
         return 1
     return 0
 
 
-def _cut(trace: TracebackType | None) -> None:
+def _end_in_our_code(trace: TracebackType | None) -> None:
     """Let a traceback end in our own code, not deep inside a package that it called."""
     last = trace
     while trace:

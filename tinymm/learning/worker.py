@@ -262,7 +262,7 @@ def _no_keyboard(*prompt: Any, **options: Any) -> str:
                        "`python lessons/debug_check.py FILE` has one")
 
 
-class Head(io.StringIO):
+class Beginning(io.StringIO):
     """Keeps the beginning of what is written into it."""
 
     def write(self, text: str) -> int:
@@ -314,7 +314,7 @@ def main(folder: str, answers: str, only: str = "") -> None:
     solutions = import_file(path / "solutions.py")
     _limit_memory()
     module, wrong = None, ""
-    with contextlib.redirect_stdout(Head()), contextlib.redirect_stderr(Head()):
+    with contextlib.redirect_stdout(Beginning()), contextlib.redirect_stderr(Beginning()):
         try:
             module = import_answers(Path(answers))
         except UserError as error:
@@ -322,7 +322,7 @@ def main(folder: str, answers: str, only: str = "") -> None:
         except BaseException as error:      # such as KeyboardInterrupt, which nobody pressed
             wrong = f"{Path(answers).name} cannot be run: {_told(error, Path(answers))}"
     for exercise in exercises:
-        result, printed = Result(exercise.number, exercise.function, exercise.title, "wrong", [wrong]), Head()
+        result, printed = Result(exercise.number, exercise.function, exercise.title, "wrong", [wrong]), Beginning()
         if module:
             print(json.dumps({"began": exercise.number}), file=report)
             try:
